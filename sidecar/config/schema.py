@@ -1,0 +1,78 @@
+"""The shape of the whole YAML: Spec. The sections live in clusters.py and listeners.py."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sidecar.config.clusters import Cluster, Defaults
+from sidecar.config.listeners import Listener, Match, Route
+from sidecar.config.shape import Bind, Name, Section, Text
+from sidecar.config.units import Duration
+from sidecar.model.address import Address
+
+
+class Admin(Section):
+    """Health, metrics, API, dashboard."""
+
+    bind: Bind = Field(Address("127.0.0.1", 15000), description="Default 127.0.0.1:15000.")
+
+
+class Spec(Section):
+    """One configuration, checked. It lives until `assembly` has made a snapshot of it."""
+
+    service: Annotated[Text, Field(max_length=253)] = Field(
+        "", description="Who this sidecar sits beside; default $SIDECAR_SERVICE, else the host name."
+    )
+    admin: Admin = Field(default_factory=Admin, description="Health, metrics, API, dashboard.")
+    access_log: Annotated[Text, Field(min_length=1)] = Field("off", description="off, stdout or a file. Default off.")
+    shutdown: Duration = Field(25.0, description="How long requests may finish after SIGTERM. Default 25s.")
+    defaults: Defaults = Field(default_factory=Defaults, description="Any cluster key; merged under every cluster.")
+    clusters: dict[Name, Cluster] = Field({}, description="Named sets of endpoints.")
+    listeners: dict[Name, Listener] = Field({}, description="What clients connect to.")
+
+    def all_listeners(self) -> dict[str, Listener]:
+        """The listeners by name, with one for every cluster that has `listen`."""
+        listeners = dict(self.listeners)
+        for name, cluster in self.clusters.items():
+            if cluster.listen is not None:
+                listeners[name] = shorthand(name, cluster.listen)
+        return listeners
+
+
+def shorthand(cluster: str, bind: Address) -> Listener:
+    """The listener that a cluster's `listen` stands for: one route for everything."""
+    # model_construct: nothing here comes from outside, and validators take text.
+    route = Route.model_construct(name=f"{cluster}[0]", match=Match(), to={cluster: 1})
+    return Listener.model_construct(bind=bind, mode="http", allow=[], routes=[route])
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the YAML. Any scalar may also be written with `${VAR}`."""
+    schema = Spec.model_json_schema(by_alias=True, mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "sidecar configuration"
+    return {key: _with_variables(value) for key, value in schema.items()}
+
+
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
+
+
+def _with_variables(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_with_variables(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    changed = {key: _with_variables(value) for key, value in part.items()}
+    if not _is_narrow_scalar(changed):
+        return changed
+    beside = {key: changed.pop(key) for key in ("description", "default", "title", "examples") if key in changed}
+    return {"anyOf": [changed, _VARIABLE], **beside}
+
+
+def _is_narrow_scalar(part: dict[str, Any]) -> bool:
+    kind = part.get("type")
+    if kind in ("integer", "number", "boolean"):
+        return True
+    return (kind == "string" and ("pattern" in part or "enum" in part)) or (
+        kind is None and isinstance(part.get("enum"), list)
+    )

@@ -1,0 +1,145 @@
+"""Durations and sizes as people write them, and the pydantic types that read them.
+
+After loading every duration is a float of seconds and every size an int of bytes.
+Written back (masked config, JSON Schema defaults) they are text again.
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+
+_DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Beyond a year it is a slip of the pen, and event loops refuse such timers.
+_LONGEST = 366 * 24 * 3600.0
+
+_SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB)?")
+_BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_DECIMAL_SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG])i?[bB]?")
+_LARGEST = 1 << 50
+
+
+class Wrong(ValueError):
+    """A value that cannot stand. `hint` says what to write, or is empty."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from `250ms`, `2s`, `1m30s` or 0; Wrong for anything else."""
+    if type(value) in (int, float):
+        if value == 0:
+            return 0.0
+        raise Wrong(f"{value} has no unit", f"write {value}s")
+    if not isinstance(value, str):
+        raise Wrong("must be a duration", "write 250ms, 2s, 5m or 1m30s")
+    if value == "0":
+        return 0.0
+    seconds = 0.0
+    position = 0
+    while position < len(value):
+        part = _DURATION_PART.match(value, position)
+        if part is None:
+            break
+        seconds += float(part[1]) * _SECONDS[part[2]]
+        position = part.end()
+    if not value or position < len(value):
+        hint = f"write {value}s" if value.isascii() and value.isdigit() else "write 250ms, 2s, 5m or 1m30s"
+        raise Wrong(f"{shown(value)} is no duration", hint)
+    if seconds > _LONGEST:
+        raise Wrong(f"{value} is longer than a year")
+    # 0.1 + 0.2 is not 0.3: nanoseconds are finer than any timer here.
+    return round(seconds, 9)
+
+
+def parse_positive_duration(value: object) -> float:
+    """Like parse_duration, but 0 cannot stand."""
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        raise Wrong("must be longer than 0")
+    return seconds
+
+
+def parse_timeout(value: object) -> float:
+    """Like parse_duration; null is 0.0, which means "no such limit"."""
+    return 0.0 if value is None else parse_duration(value)
+
+
+def format_duration(seconds: float) -> str | int:
+    """The shortest text that parses to the same number of seconds; 0 stays 0."""
+    if seconds == 0:
+        return 0
+    for unit in ("h", "m", "s"):
+        count = seconds / _SECONDS[unit]
+        if count.is_integer():
+            return f"{int(count)}{unit}"
+    milliseconds = f"{seconds * 1000:.6f}".rstrip("0").rstrip(".")
+    return f"{milliseconds}ms"
+
+
+def parse_size(value: object) -> int:
+    """Bytes from `256KiB`, `1MiB`, `512B` or a plain number; Wrong for anything else."""
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str):
+        raise Wrong("must be a size", "write 256KiB or 1MiB")
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        near = _DECIMAL_SIZE.fullmatch(text)
+        hint = f"write {near[1]}{near[2].upper()}iB" if near else "write 256KiB or 1MiB"
+        raise Wrong(f"{shown(text)} is no size", hint)
+    size = int(match[1]) * _BYTES[match[2]]
+    if size > _LARGEST:
+        raise Wrong(f"{text} is more than any machine has")
+    return size
+
+
+def format_size(size: int) -> str | int:
+    """The largest unit that divides the number of bytes; 0 stays 0."""
+    if size == 0:
+        return 0
+    for unit in ("GiB", "MiB", "KiB"):
+        if size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return f"{size}B"
+
+
+def shown(value: object) -> str:
+    """A value as an error message quotes it: printable and short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
+
+
+_DURATION_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": r"^((\d+(\.\d+)?(ms|s|m|h))+|0)$"}, {"const": 0}],
+    "examples": ["250ms", "2s", "1m30s"],
+}
+_POSITIVE_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^(\d+(\.\d+)?(ms|s|m|h))+$",
+    "examples": ["250ms", "2s", "1m30s"],
+}
+_TIMEOUT_SCHEMA: dict[str, Any] = {
+    "anyOf": [*_DURATION_SCHEMA["anyOf"], {"type": "null"}],
+    "examples": ["250ms", "2s", 0],
+}
+_SIZE_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": r"^\d+(B|KiB|MiB|GiB)?$"}, {"type": "integer", "minimum": 0}],
+    "examples": ["256KiB", "1MiB"],
+}
+
+_AS_DURATION = PlainSerializer(format_duration)
+
+# Seconds; 0.0 allowed.
+Duration = Annotated[float, PlainValidator(parse_duration), _AS_DURATION, WithJsonSchema(_DURATION_SCHEMA)]
+# Seconds; more than 0.0.
+PositiveDuration = Annotated[
+    float, PlainValidator(parse_positive_duration), _AS_DURATION, WithJsonSchema(_POSITIVE_SCHEMA)
+]
+# Seconds; 0.0 = no limit, also written null.
+Timeout = Annotated[float, PlainValidator(parse_timeout), _AS_DURATION, WithJsonSchema(_TIMEOUT_SCHEMA)]
+# Bytes.
+Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size), WithJsonSchema(_SIZE_SCHEMA)]
