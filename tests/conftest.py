@@ -1,0 +1,51 @@
+"""Fixtures that every folder of tests shares."""
+
+from collections.abc import AsyncIterator, Generator, Iterator
+
+import pytest
+
+from tests.support.clock import FakeClock
+from tests.support.grpc_service import GrpcService
+from tests.support.http_service import HttpService
+from tests.support.processes import Processes
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A monotonic clock that the test moves."""
+    return FakeClock()
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Child processes, all gone at the end of the test."""
+    owner = Processes()
+    yield owner
+    owner.reap()
+
+
+@pytest.fixture
+async def http_service() -> AsyncIterator[HttpService]:
+    """A real aiohttp server in this process."""
+    async with HttpService() as service:
+        yield service
+
+
+@pytest.fixture
+async def grpc_service() -> AsyncIterator[GrpcService]:
+    """A real grpcio server in this process."""
+    async with GrpcService() as service:
+        yield service
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the test's processes printed when it failed."""
+    report = yield
+    owner = getattr(item, "funcargs", {}).get("processes")
+    if report.failed and isinstance(owner, Processes):
+        for child in owner.children:
+            report.sections.append((f"output of {child.module}", child.output))
+    return report
