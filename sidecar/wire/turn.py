@@ -1,0 +1,107 @@
+"""One turn: everything that happens between two returns to the event loop.
+
+Bytes from one socket usually make several connections write, each of them more
+than once. Writing at the end of the turn gives each connection one write for all
+that its streams said, which is where most of the time of a proxy would go.
+
+Cost: the flag is on the connection, so that the second and later marks of a turn
+are one attribute test in the caller and no call at all:
+
+    if not self.dirty:
+        self.turn.mark(self)
+
+(A set would hash on every mark and forget the order in which connections spoke.)
+"""
+
+import asyncio
+from typing import Protocol
+
+
+class Flushable(Protocol):
+    """A connection that collects its output."""
+
+    dirty: bool
+
+    def flush(self) -> None:
+        """Write what was collected. May make others dirty, or itself again."""
+
+
+class TurnEnd(Protocol):
+    """Somebody who wants to know that no more will come in this turn."""
+
+    def on_turn_end(self) -> None:
+        """Everything that was read has been told."""
+
+
+class Turn:
+    """The turn of one event loop. Not thread-safe."""
+
+    __slots__ = ("_at_end", "_depth", "_dirty", "_loop", "_scheduled")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._depth = 0
+        self._scheduled = False
+        self._dirty: list[Flushable] = []
+        self._at_end: list[TurnEnd] = []
+
+    def begin(self) -> None:
+        """Enter a turn: the first thing that a callback of the event loop does.
+        Turns nest: a listener that hands its first bytes to a new protocol is one."""
+        self._depth += 1
+
+    def end(self) -> None:
+        """Leave it, in a `finally`. The outermost one writes everything."""
+        if self._depth > 1:
+            self._depth -= 1
+            return
+        # Still inside while flushing: what a flush makes dirty is flushed below.
+        self._depth = 1
+        try:
+            while self._dirty or self._at_end:
+                if self._at_end:
+                    self._tell_end()
+                dirty, self._dirty = self._dirty, []
+                for connection in dirty:
+                    # Cleared first: a flush may well say more.
+                    connection.dirty = False
+                    try:
+                        connection.flush()
+                    except Exception as error:
+                        self._report("a connection failed to flush", error)
+        finally:
+            self._depth = 0
+
+    def mark(self, connection: Flushable) -> None:
+        """Have `connection.flush()` called at the end of this turn. The caller has
+        seen that `connection.dirty` is False. Outside a turn (in a Task) one is made."""
+        connection.dirty = True
+        self._dirty.append(connection)
+        if not self._depth:
+            self._schedule()
+
+    def at_end(self, waiting: TurnEnd) -> None:
+        """Have `waiting.on_turn_end()` called once, before anything is written."""
+        self._at_end.append(waiting)
+        if not self._depth:
+            self._schedule()
+
+    def _tell_end(self) -> None:
+        waiting, self._at_end = self._at_end, []
+        for one in waiting:
+            try:
+                one.on_turn_end()
+            except Exception as error:
+                self._report("the end of a turn could not be told", error)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._scheduled_end)
+
+    def _scheduled_end(self) -> None:
+        self._scheduled = False
+        self.end()
+
+    def _report(self, message: str, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": message, "exception": error})
