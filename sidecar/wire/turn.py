@@ -14,6 +14,8 @@ are one attribute test in the caller and no call at all:
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -34,12 +36,18 @@ class TurnEnd(Protocol):
 
 
 class Turn:
-    """The turn of one event loop. Not thread-safe."""
+    """The turn of one event loop. Not thread-safe.
 
-    __slots__ = ("_at_end", "_depth", "_dirty", "_loop", "_scheduled")
+    `now` is the clock's time in seconds when the turn began: one reading serves
+    all that happens in it.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_at_end", "_clock", "_depth", "_dirty", "_loop", "_scheduled", "now")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
+        self._clock = clock
+        self.now = clock()
         self._depth = 0
         self._scheduled = False
         self._dirty: list[Flushable] = []
@@ -48,6 +56,10 @@ class Turn:
     def begin(self) -> None:
         """Enter a turn: the first thing that a callback of the event loop does.
         Turns nest: a listener that hands its first bytes to a new protocol is one."""
+        if not self._depth:
+            self.now = self._clock()
+        if not self._depth:
+            self.now = self._clock()
         self._depth += 1
 
     def end(self) -> None:
@@ -101,6 +113,7 @@ class Turn:
 
     def _scheduled_end(self) -> None:
         self._scheduled = False
+        self.begin()
         self.end()
 
     def _report(self, message: str, error: Exception) -> None:
