@@ -5,14 +5,27 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from sidecar.config.shape import BalanceKey, Bind, Grpc, Path, Repeatable, Section, Target, Text, nearest, word
-from sidecar.config.units import Duration, PositiveDuration, Size, Timeout, Wrong, shown
+from sidecar.config.units import BadValueError, Duration, PositiveDuration, Size, Timeout, shown
 
 RETRY_REASONS = ("unsent", "reset", "timeout")
 # https://grpc.github.io/grpc/core/md_doc_statuscodes.html, without OK.
-GRPC_CODES = tuple(
-    "cancelled unknown invalid_argument deadline_exceeded not_found already_exists permission_denied "
-    "resource_exhausted failed_precondition aborted out_of_range unimplemented internal unavailable "
-    "data_loss unauthenticated".split()
+GRPC_CODES = (
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
 )
 POLICIES = ("peak_ewma", "least_request", "round_robin", "random", "ring_hash", "maglev")
 _KEYED = ("ring_hash", "maglev")
@@ -24,17 +37,19 @@ def _parse_retry_on(value: object) -> int | str:
         if value in RETRY_REASONS:
             return value
         if not (value.isascii() and value.isdigit() and len(value) == 3):
-            raise Wrong(f"{shown(value)} is no reason to retry", nearest(value, list(RETRY_REASONS)))
+            raise BadValueError(f"{shown(value)} is no reason to retry", nearest(value, list(RETRY_REASONS)))
         number = int(value)
     if type(number) is not int or not 400 <= number <= 599:
-        raise Wrong(f"{shown(value)} is no reason to retry", "a status from 400 to 599, unsent, reset or timeout")
+        raise BadValueError(
+            f"{shown(value)} is no reason to retry", "a status from 400 to 599, unsent, reset or timeout"
+        )
     return number
 
 
 def _parse_grpc_code(value: object) -> str:
     text = str(value).lower()
     if text not in GRPC_CODES:
-        raise Wrong(f"{shown(value)} is no gRPC error code", nearest(text, list(GRPC_CODES)))
+        raise BadValueError(f"{shown(value)} is no gRPC error code", nearest(text, list(GRPC_CODES)))
     return text
 
 
@@ -59,7 +74,7 @@ class _Growing(Section):
     def _ordered(self) -> Any:
         base, longest = getattr(self, "base", None), getattr(self, "max", None)
         if base is not None and longest is not None and longest < base:
-            raise Wrong("max is shorter than base")
+            raise BadValueError("max is shorter than base")
         return self
 
 
@@ -69,7 +84,9 @@ class Endpoint(Section):
     address: Target = Field(description="host:port, [v6]:port or unix:/path.")
     weight: int = Field(1, ge=1, le=65535, description="Its share of the traffic, relative to the others.")
     zone: Text = Field("", description="Where it runs.")
-    priority: int = Field(0, ge=0, le=127, description="0 is used first; the next only when no endpoint of 0 is usable.")
+    priority: int = Field(
+        0, ge=0, le=127, description="0 is used first; the next only when no endpoint of 0 is usable."
+    )
 
 
 def _endpoint(value: object) -> object:
@@ -96,9 +113,9 @@ class Balance(Section):
     @model_validator(mode="after")
     def _key_fits(self) -> "Balance":
         if self.policy in _KEYED and self.key is None:
-            raise Wrong(f"{self.policy} needs a key", "add key: header:NAME, cookie:NAME, path or source")
+            raise BadValueError(f"{self.policy} needs a key", "add key: header:NAME, cookie:NAME, path or source")
         if self.policy not in _KEYED and self.key is not None:
-            raise Wrong(f"{self.policy} takes no key", "ring_hash and maglev do")
+            raise BadValueError(f"{self.policy} takes no key", "ring_hash and maglev do")
         return self
 
 
@@ -140,8 +157,10 @@ class Retry(Section):
     idempotent: list[Repeatable] = Field(
         [], description='What may run twice: gRPC methods, or "POST /path" and "POST /path*".'
     )
-    backoff: Backoff = Field(default_factory=Backoff, description="The wait between tries.")
-    budget: Budget = Field(default_factory=Budget, description="Bounds the retries of the whole cluster.")
+    backoff: Backoff = Field(default_factory=Backoff.model_construct, description="The wait between tries.")
+    budget: Budget = Field(
+        default_factory=Budget.model_construct, description="Bounds the retries of the whole cluster."
+    )
     replay: Size = Field(256 * 1024, description="Request bytes kept for a retry. Default 256KiB.")
 
 
@@ -159,9 +178,11 @@ class Breaker(Section):
     failure_ratio: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.5, description="Opens at this share of failures. Default 0.5."
     )
-    min_requests: int = Field(10, ge=1, le=1_000_000, description="Fewer results in the window say nothing. Default 10.")
+    min_requests: int = Field(
+        10, ge=1, le=1_000_000, description="Fewer results in the window say nothing. Default 10."
+    )
     consecutive: int = Field(5, ge=0, le=1_000_000, description="Opens after so many in a row; 0 = off. Default 5.")
-    open: OpenTime = Field(default_factory=OpenTime, description="How long it stays open.")
+    open: OpenTime = Field(default_factory=OpenTime.model_construct, description="How long it stays open.")
     probes: int = Field(1, ge=1, le=1000, description="Requests let through at once when half open. Default 1.")
 
 
@@ -209,21 +230,21 @@ class HealthCheck(Section):
         given = [kind for kind in CHECKS if getattr(self, kind) is not None]
         if len(given) != 1:
             found = " and ".join(given) if given else "none"
-            raise Wrong(f"needs exactly one of http, grpc and tcp, not {found}", "" if given else "add tcp: {}")
+            raise BadValueError(f"needs exactly one of http, grpc and tcp, not {found}", "" if given else "add tcp: {}")
         return self
 
 
 def _readable_pem(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise Wrong("must be the path of a PEM file")
+        raise BadValueError("must be the path of a PEM file")
     try:
         with open(value, "rb") as file:
             start = file.read(1 << 20)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise Wrong(f"cannot read {shown(value)}: {reason}") from None
+        raise BadValueError(f"cannot read {shown(value)}: {reason}") from None
     if b"-----BEGIN " not in start:
-        raise Wrong(f"{shown(value)} is no PEM file")
+        raise BadValueError(f"{shown(value)} is no PEM file")
     return value
 
 
@@ -233,7 +254,7 @@ def _parse_verify(value: object) -> bool:
     if value == "none":
         return False
     hint = "write verify: none to trust anybody" if value is False or value in ("off", "no") else "write true or none"
-    raise Wrong(f"{shown(value)} is neither true nor none", hint)
+    raise BadValueError(f"{shown(value)} is neither true nor none", hint)
 
 
 PemFile = Annotated[str, PlainValidator(_readable_pem), WithJsonSchema({"type": "string"})]
@@ -252,9 +273,9 @@ class Tls(Section):
     @model_validator(mode="after")
     def _pair(self) -> "Tls":
         if self.cert is not None and self.key is None:
-            raise Wrong("cert without key", "add key: FILE")
+            raise BadValueError("cert without key", "add key: FILE")
         if self.key is not None and self.cert is None:
-            raise Wrong("key without cert", "add cert: FILE")
+            raise BadValueError("key without cert", "add cert: FILE")
         return self
 
 
@@ -266,11 +287,13 @@ class ClusterKeys(Section):
         "auto", description="auto (as the client speaks), http1 or http2. Default auto."
     )
     endpoints: list[EndpointEntry] = Field([], description="Where the cluster's members are.")
-    balance: Balance = Field(default_factory=Balance, description="How an endpoint is picked.")
-    timeouts: Timeouts = Field(default_factory=Timeouts, description="Bounds in time.")
-    retry: Retry = Field(default_factory=Retry, description="What is tried again, and how often.")
-    breaker: Breaker = Field(default_factory=Breaker, description="When an endpoint is left alone.")
-    limits: Limits = Field(default_factory=Limits, description="Beyond these the answer is overloaded, at once.")
+    balance: Balance = Field(default_factory=Balance.model_construct, description="How an endpoint is picked.")
+    timeouts: Timeouts = Field(default_factory=Timeouts.model_construct, description="Bounds in time.")
+    retry: Retry = Field(default_factory=Retry.model_construct, description="What is tried again, and how often.")
+    breaker: Breaker = Field(default_factory=Breaker.model_construct, description="When an endpoint is left alone.")
+    limits: Limits = Field(
+        default_factory=Limits.model_construct, description="Beyond these the answer is overloaded, at once."
+    )
     health_check: HealthCheck | None = Field(None, description="Active health checks; off unless given.")
     tls: Tls | None = Field(None, description="TLS towards the endpoints; null = plain text.")
 
@@ -290,6 +313,6 @@ class Cluster(ClusterKeys):
         for endpoint in self.endpoints:
             name = str(endpoint.address)
             if name in seen:
-                raise Wrong(f"endpoint {name} is listed twice", "use weight for a larger share")
+                raise BadValueError(f"endpoint {name} is listed twice", "use weight for a larger share")
             seen.add(name)
         return self

@@ -1,13 +1,13 @@
 """The small languages inside YAML scalars: addresses, hosts, methods, header names.
 
 Each function takes what the YAML held and returns its one canonical form, or
-raises Wrong with a reason and, where one can be told, what to write instead.
+raises BadValueError with a reason and, where one can be told, what to write instead.
 """
 
 import re
 import socket
 
-from sidecar.config.units import Wrong, shown
+from sidecar.config.units import BadValueError, shown
 from sidecar.model.address import Address
 
 # RFC 9110 5.6.2.
@@ -24,7 +24,17 @@ _BALANCE_KEY = re.compile(r"(header|cookie):(.+)|path|source")
 # The wire owns these: they say how a message is framed or where it goes
 # (RFC 9110 7.6.1, RFC 9112 6, RFC 9113 8.2.2).
 _FRAMING = frozenset(
-    "connection content-length host keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+    [
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
 )
 
 
@@ -33,24 +43,26 @@ def parse_text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
-        raise Wrong("must be text", f'write "{str(value).lower()}"')
+        raise BadValueError("must be text", f'write "{str(value).lower()}"')
     if isinstance(value, (int, float)):
-        raise Wrong("must be text", f'write "{value}"')
-    raise Wrong("must be text")
+        raise BadValueError("must be text", f'write "{value}"')
+    raise BadValueError("must be text")
 
 
 def parse_bind(value: object) -> Address:
     """An address to listen on; port 0 takes any free one."""
     text = parse_text(value)
     if "://" in text:
-        raise Wrong("an address has no scheme", f"write {text.partition('://')[2].rstrip('/') or '127.0.0.1:8080'}")
+        raise BadValueError(
+            "an address has no scheme", f"write {text.partition('://')[2].rstrip('/') or '127.0.0.1:8080'}"
+        )
     try:
         address = Address.parse(text)
     except ValueError as error:
-        raise Wrong(str(error)) from None
+        raise BadValueError(str(error)) from None
     if address.unix:
         if "\x00" in address.unix or len(address.unix.encode()) > 107:
-            raise Wrong("a unix socket's path has at most 107 bytes")
+            raise BadValueError("a unix socket's path has at most 107 bytes")
     else:
         _check_host(address.host)
     return address
@@ -60,19 +72,19 @@ def parse_target(value: object) -> Address:
     """An address to connect to."""
     address = parse_bind(value)
     if not address.unix and address.port == 0:
-        raise Wrong("port 0 cannot be connected to")
+        raise BadValueError("port 0 cannot be connected to")
     return address
 
 
 def _check_host(host: str) -> None:
     if ":" in host:
         if not _is_ip(socket.AF_INET6, host.partition("%")[0]):
-            raise Wrong(f"{shown(host)} is no IPv6 address")
+            raise BadValueError(f"{shown(host)} is no IPv6 address")
     elif re.fullmatch(r"[0-9.]+", host):
         if not _is_ip(socket.AF_INET, host):
-            raise Wrong(f"{shown(host)} is no IPv4 address")
+            raise BadValueError(f"{shown(host)} is no IPv4 address")
     elif len(host) > 253 or not _HOST_NAME.fullmatch(host.lower().removesuffix(".")):
-        raise Wrong(f"{shown(host)} is no host name")
+        raise BadValueError(f"{shown(host)} is no host name")
 
 
 def _is_ip(family: int, text: str) -> bool:
@@ -87,7 +99,7 @@ def parse_name(value: object) -> str:
     """A name that becomes a metric label: letters, digits and `_ . : / -`."""
     text = parse_text(value)
     if len(text) > 128 or not _NAME.fullmatch(text):
-        raise Wrong(f"{shown(text)} is no name", "letters, digits and _ . : / - up to 128 of them")
+        raise BadValueError(f"{shown(text)} is no name", "letters, digits and _ . : / - up to 128 of them")
     return text
 
 
@@ -95,16 +107,16 @@ def parse_host(value: object) -> str:
     """`users.internal`, `*.internal`, `10.0.0.1` or `[::1]`, lower case, without a port."""
     text = parse_text(value).lower()
     if text == "*":
-        raise Wrong("'*' is no host", "leave host out to match every host")
+        raise BadValueError("'*' is no host", "leave host out to match every host")
     if text.startswith("["):
         if text.endswith("]") and _is_ip(socket.AF_INET6, text[1:-1]):
             return text
-        raise Wrong(f"{shown(text)} is no IPv6 host", "write [::1], without a port")
+        raise BadValueError(f"{shown(text)} is no IPv6 host", "write [::1], without a port")
     name, colon, port = text.partition(":")
     if colon and port.isdigit():
-        raise Wrong("a host is matched without its port", f"write {name}")
+        raise BadValueError("a host is matched without its port", f"write {name}")
     if not _HOST_NAME.fullmatch(text.removeprefix("*.")):
-        raise Wrong(f"{shown(text)} is no host", "write users.internal or *.internal")
+        raise BadValueError(f"{shown(text)} is no host", "write users.internal or *.internal")
     return text
 
 
@@ -115,7 +127,7 @@ def parse_allowed(value: object) -> str:
     if not colon:
         host = text
     elif not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
-        raise Wrong(f"{shown(port)} is no port: 1 to 65535", 'write "*.example.com:443"')
+        raise BadValueError(f"{shown(port)} is no port: 1 to 65535", 'write "*.example.com:443"')
     if host != "*":
         parse_host(host)
     return text
@@ -125,9 +137,9 @@ def parse_path(value: object) -> str:
     """An absolute path without a query."""
     text = parse_text(value)
     if not text.startswith("/"):
-        raise Wrong(f"{shown(text)} is no path", f"write /{text}" if re.fullmatch(r"[\w./-]+", text) else "")
+        raise BadValueError(f"{shown(text)} is no path", f"write /{text}" if re.fullmatch(r"[\w./-]+", text) else "")
     if re.search(r"[?#\x00-\x20\x7f]", text):
-        raise Wrong("a path holds no query, fragment or space")
+        raise BadValueError("a path holds no query, fragment or space")
     return text
 
 
@@ -139,7 +151,7 @@ def parse_regex(value: object) -> str:
         # The path is matched as bytes.
         re.compile(text.encode())
     except (re.error, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise Wrong(f"{shown(text)} is no regular expression: {error}") from None
+        raise BadValueError(f"{shown(text)} is no regular expression: {error}") from None
     return text
 
 
@@ -147,9 +159,9 @@ def parse_method(value: object) -> str:
     """An HTTP method, in the case that goes over the wire (RFC 9110 9.1)."""
     text = parse_text(value)
     if not _TOKEN.fullmatch(text):
-        raise Wrong(f"{shown(text)} is no HTTP method")
+        raise BadValueError(f"{shown(text)} is no HTTP method")
     if text != text.upper():
-        raise Wrong(f"methods are upper case: {shown(text)}", f"write {text.upper()}")
+        raise BadValueError(f"methods are upper case: {shown(text)}", f"write {text.upper()}")
     return text
 
 
@@ -158,7 +170,7 @@ def parse_grpc(value: object) -> str:
     text = parse_text(value)
     match = _GRPC.fullmatch(text)
     if match is None:
-        raise Wrong(f"{shown(text)} is no gRPC method", "write pkg.Service/Method, pkg.Service/* or pkg.*")
+        raise BadValueError(f"{shown(text)} is no gRPC method", "write pkg.Service/Method, pkg.Service/* or pkg.*")
     return f"/{match[1]}"
 
 
@@ -169,12 +181,12 @@ def parse_repeatable(value: object) -> str:
     if not space:
         try:
             return parse_grpc(text)
-        except Wrong as error:
-            raise Wrong(f"{shown(text)} is neither a gRPC method nor METHOD /path", error.hint) from None
+        except BadValueError as error:
+            raise BadValueError(f"{shown(text)} is neither a gRPC method nor METHOD /path", error.hint) from None
     parse_method(method)
     parse_path(path)
     if "*" in path[:-1]:
-        raise Wrong("a '*' stands only at the end", f'write "{method} {path.partition("*")[0]}*"')
+        raise BadValueError("a '*' stands only at the end", f'write "{method} {path.partition("*")[0]}*"')
     return f"{method} {path}"
 
 
@@ -182,7 +194,7 @@ def parse_field_name(value: object) -> str:
     """A header field's name, lower case."""
     text = parse_text(value).lower()
     if not _TOKEN.fullmatch(text):
-        raise Wrong(f"{shown(text)} is no header name")
+        raise BadValueError(f"{shown(text)} is no header name")
     return text
 
 
@@ -190,7 +202,7 @@ def parse_edited_field_name(value: object) -> str:
     """A header field that a route may set, add or remove."""
     text = parse_field_name(value)
     if text in _FRAMING:
-        raise Wrong(f"{text} belongs to the connection", "use rewrite.host" if text == "host" else "")
+        raise BadValueError(f"{text} belongs to the connection", "use rewrite.host" if text == "host" else "")
     return text
 
 
@@ -198,7 +210,7 @@ def parse_field_value(value: object) -> str:
     """A header field's value, without control characters or outer blanks."""
     text = parse_text(value)
     if not _FIELD_VALUE.fullmatch(text):
-        raise Wrong("a header value holds no line break or control character")
+        raise BadValueError("a header value holds no line break or control character")
     return text.strip(" \t")
 
 
@@ -207,9 +219,9 @@ def parse_balance_key(value: object) -> str:
     text = parse_text(value)
     match = _BALANCE_KEY.fullmatch(text)
     if match is None:
-        raise Wrong(f"{shown(text)} is no balance key", "write header:x-user, cookie:sid, path or source")
+        raise BadValueError(f"{shown(text)} is no balance key", "write header:x-user, cookie:sid, path or source")
     if match[1] == "header":
         return f"header:{parse_field_name(match[2])}"
     if match[1] == "cookie" and not _TOKEN.fullmatch(match[2]):
-        raise Wrong(f"{shown(match[2])} is no cookie name")
+        raise BadValueError(f"{shown(match[2])} is no cookie name")
     return text

@@ -22,7 +22,7 @@ from sidecar.config.shape import (
     Text,
     word,
 )
-from sidecar.config.units import PositiveDuration, Size, Timeout, Wrong
+from sidecar.config.units import BadValueError, PositiveDuration, Size, Timeout
 
 Weight = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -37,7 +37,7 @@ class HeaderMatch(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> "HeaderMatch":
         if sum(part is not None for part in (self.value, self.present, self.regex)) != 1:
-            raise Wrong("needs exactly one of value, present and regex")
+            raise BadValueError("needs exactly one of value, present and regex")
         return self
 
 
@@ -47,7 +47,7 @@ def _header_match(value: object) -> object:
     if isinstance(value, (str, int, float)):
         # FieldValue says that a number wants quotes.
         return {"value": value}
-    raise Wrong("must be text", "or {present: true} or {regex: ...}")
+    raise BadValueError("must be text", "or {present: true} or {regex: ...}")
 
 
 def _one_or_more(value: object) -> object:
@@ -55,7 +55,9 @@ def _one_or_more(value: object) -> object:
 
 
 HeaderMatchEntry = Annotated[HeaderMatch, BeforeValidator(_header_match, json_schema_input_type=str | HeaderMatch)]
-Hosts = Annotated[list[Host], Field(min_length=1), BeforeValidator(_one_or_more, json_schema_input_type=str | list[str])]
+Hosts = Annotated[
+    list[Host], Field(min_length=1), BeforeValidator(_one_or_more, json_schema_input_type=str | list[str])
+]
 
 
 class Match(Section):
@@ -63,17 +65,23 @@ class Match(Section):
 
     host: Hosts | None = Field(None, description="users.internal, *.internal, or a list; without the port.")
     path: Path | None = Field(None, description="Exactly this path.")
-    prefix: Path | None = Field(None, description="Paths that start so, at a segment's border: /v1 takes /v1/x, not /v10.")
+    prefix: Path | None = Field(
+        None, description="Paths that start so, at a segment's border: /v1 takes /v1/x, not /v10."
+    )
     regex: Regex | None = Field(None, description="The whole path matches this expression.")
     grpc: Grpc | None = Field(None, description="pkg.Service/Method, pkg.Service/* or pkg.*")
     methods: Annotated[list[Method], Field(min_length=1)] | None = Field(None, description="HTTP methods.")
-    headers: dict[FieldName, HeaderMatchEntry] = Field({}, description="By name: a value, {present: true} or {regex: ...}.")
+    headers: dict[FieldName, HeaderMatchEntry] = Field(
+        {}, description="By name: a value, {present: true} or {regex: ...}."
+    )
 
     @model_validator(mode="after")
     def _one_path(self) -> "Match":
         given = [kind for kind in ("path", "prefix", "regex", "grpc") if getattr(self, kind) is not None]
         if len(given) > 1:
-            raise Wrong(f"{' and '.join(given)} cannot stand together", "path, prefix, regex and grpc exclude each other")
+            raise BadValueError(
+                f"{' and '.join(given)} cannot stand together", "path, prefix, regex and grpc exclude each other"
+            )
         return self
 
 
@@ -86,7 +94,7 @@ class Rewrite(Section):
     @model_validator(mode="after")
     def _something(self) -> "Rewrite":
         if self.prefix is None and self.host is None:
-            raise Wrong("needs prefix or host")
+            raise BadValueError("needs prefix or host")
         return self
 
 
@@ -101,8 +109,8 @@ class HeaderEdits(Section):
 class RouteHeaders(Section):
     """Changes to the headers of both directions."""
 
-    request: HeaderEdits = Field(default_factory=HeaderEdits, description="On the way to the service.")
-    response: HeaderEdits = Field(default_factory=HeaderEdits, description="On the way to the client.")
+    request: HeaderEdits = Field(default_factory=HeaderEdits.model_construct, description="On the way to the service.")
+    response: HeaderEdits = Field(default_factory=HeaderEdits.model_construct, description="On the way to the client.")
 
 
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -111,20 +119,24 @@ REDIRECTS = (301, 302, 303, 307, 308)
 class Redirect(Section):
     """An answer that sends the client elsewhere; what is not given stays."""
 
-    status: int = Field(302, description="301, 302, 303, 307 or 308. Default 302.", json_schema_extra={"enum": list(REDIRECTS)})
+    status: int = Field(
+        302, description="301, 302, 303, 307 or 308. Default 302.", json_schema_extra={"enum": list(REDIRECTS)}
+    )
     scheme: Annotated[str, *word("http", "https")] | None = Field(None, description="http or https.")
-    host: Text | None = Field(None, description="Host, with :port when it is not the scheme's own.", pattern=r"^[A-Za-z0-9_.\-\[\]:]+$")
+    host: Text | None = Field(
+        None, description="Host, with :port when it is not the scheme's own.", pattern=r"^[A-Za-z0-9_.\-\[\]:]+$"
+    )
     path: Path | None = Field(None, description="Instead of the whole path.")
     prefix: Path | None = Field(None, description="Instead of the matched prefix or path.")
 
     @model_validator(mode="after")
     def _goes_somewhere(self) -> "Redirect":
         if self.status not in REDIRECTS:
-            raise Wrong(f"{self.status} is no redirect", "301, 302, 303, 307 or 308")
+            raise BadValueError(f"{self.status} is no redirect", "301, 302, 303, 307 or 308")
         if self.path is not None and self.prefix is not None:
-            raise Wrong("path and prefix cannot stand together")
+            raise BadValueError("path and prefix cannot stand together")
         if self.scheme is None and self.host is None and self.path is None and self.prefix is None:
-            raise Wrong("sends the client where it came from", "give scheme, host, path or prefix")
+            raise BadValueError("sends the client where it came from", "give scheme, host, path or prefix")
         return self
 
 
@@ -139,7 +151,7 @@ class Respond(Section):
     def _bodiless(self) -> "Respond":
         # RFC 9110 6.4.1.
         if self.status in (204, 205, 304) and self.body:
-            raise Wrong(f"a {self.status} has no body")
+            raise BadValueError(f"a {self.status} has no body")
         return self
 
 
@@ -197,8 +209,12 @@ Split = Annotated[
 class Route(Section):
     """What happens to requests that match. Exactly one of to, redirect and respond."""
 
-    name: Name = Field("", description="In metrics and logs; by default the listener's name and the place, outbound[0].")
-    match: Match = Field(default_factory=Match, description="Which requests; not given = every request.")
+    name: Name = Field(
+        "", description="In metrics and logs; by default the listener's name and the place, outbound[0]."
+    )
+    match: Match = Field(
+        default_factory=Match.model_construct, description="Which requests; not given = every request."
+    )
     to: Split | None = Field(None, description="A cluster, or {cluster: weight, ...}.")
     redirect: Redirect | None = Field(None, description="An answer that sends the client elsewhere.")
     respond: Respond | None = Field(None, description="A fixed answer.")
@@ -211,12 +227,12 @@ class Route(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Route":
         if sum(part is not None for part in (self.to, self.redirect, self.respond)) != 1:
-            raise Wrong("needs exactly one of to, redirect and respond")
+            raise BadValueError("needs exactly one of to, redirect and respond")
         if self.timeout is not None and self.timeouts is not None and self.timeouts.request is not None:
-            raise Wrong("timeout and timeouts.request say the same thing", "keep one of them")
+            raise BadValueError("timeout and timeouts.request say the same thing", "keep one of them")
         for part in (self.rewrite, self.redirect):
             if part is not None and part.prefix is not None and self.match.prefix is None and self.match.path is None:
-                raise Wrong("a new prefix needs something to stand for", "add match.prefix or match.path")
+                raise BadValueError("a new prefix needs something to stand for", "add match.prefix or match.path")
         return self
 
     def retry_over(self, base: Retry) -> Retry:
@@ -234,15 +250,18 @@ class Listener(Section):
 
     bind: Bind = Field(description="host:port (port 0 = any free one) or unix:/path.")
     mode: Annotated[str, *word("http", "forward")] = Field(
-        "http", description="http (HTTP/1.1, HTTP/2, gRPC, WebSocket) or forward (HTTP_PROXY and CONNECT). Default http."
+        "http",
+        description="http (HTTP/1.1, HTTP/2, gRPC, WebSocket) or forward (HTTP_PROXY and CONNECT). Default http.",
     )
-    allow: list[Allowed] = Field([], description='forward: hosts beyond the routes that may be reached, "*.example.com:443".')
+    allow: list[Allowed] = Field(
+        [], description='forward: hosts beyond the routes that may be reached, "*.example.com:443".'
+    )
     routes: list[Route] = Field([], description="The first that matches wins.")
 
     @model_validator(mode="after")
     def _fits_its_mode(self) -> "Listener":
         if self.mode == "http" and self.allow:
-            raise Wrong("allow is for mode: forward")
+            raise BadValueError("allow is for mode: forward")
         if self.mode == "http" and not self.routes:
-            raise Wrong("needs at least one route", "add routes: [{to: CLUSTER}]")
+            raise BadValueError("needs at least one route", "add routes: [{to: CLUSTER}]")
         return self

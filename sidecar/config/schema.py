@@ -23,10 +23,12 @@ class Spec(Section):
     service: Annotated[Text, Field(max_length=253)] = Field(
         "", description="Who this sidecar sits beside; default $SIDECAR_SERVICE, else the host name."
     )
-    admin: Admin = Field(default_factory=Admin, description="Health, metrics, API, dashboard.")
+    admin: Admin = Field(default_factory=Admin.model_construct, description="Health, metrics, API, dashboard.")
     access_log: Annotated[Text, Field(min_length=1)] = Field("off", description="off, stdout or a file. Default off.")
     shutdown: Duration = Field(25.0, description="How long requests may finish after SIGTERM. Default 25s.")
-    defaults: Defaults = Field(default_factory=Defaults, description="Any cluster key; merged under every cluster.")
+    defaults: Defaults = Field(
+        default_factory=Defaults.model_construct, description="Any cluster key; merged under every cluster."
+    )
     clusters: dict[Name, Cluster] = Field({}, description="Named sets of endpoints.")
     listeners: dict[Name, Listener] = Field({}, description="What clients connect to.")
 
@@ -42,7 +44,7 @@ class Spec(Section):
 def shorthand(cluster: str, bind: Address) -> Listener:
     """The listener that a cluster's `listen` stands for: one route for everything."""
     # model_construct: nothing here comes from outside, and validators take text.
-    route = Route.model_construct(name=f"{cluster}[0]", match=Match(), to={cluster: 1})
+    route = Route.model_construct(name=f"{cluster}[0]", match=Match.model_construct(), to={cluster: 1})
     return Listener.model_construct(bind=bind, mode="http", allow=[], routes=[route])
 
 

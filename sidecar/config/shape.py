@@ -7,14 +7,18 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from sidecar.config import grammar
-from sidecar.config.units import Wrong, shown
+from sidecar.config.units import BadValueError, shown
 from sidecar.model.address import Address
 
 
 class Section(BaseModel):
     """One mapping of the YAML: unknown keys are errors, nothing is coerced or changed later."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_by_name=True, validate_by_alias=True)
+    # defer_build: one validator is built, the Spec's with everything in it, not one
+    # more for each section. Defaults come from model_construct for the same reason.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, validate_by_name=True, validate_by_alias=True, defer_build=True
+    )
 
     # Keys whose value is a mapping or a list. A key with nothing behind it, as is
     # left when all its lines are commented out, is read as not written.
@@ -37,7 +41,9 @@ class Section(BaseModel):
 def _is_container(annotation: Any) -> bool:
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    return get_origin(annotation) in (dict, list) or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
+    return get_origin(annotation) in (dict, list) or (
+        isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    )
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -54,7 +60,7 @@ def choice(*words: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         text = grammar.parse_text(value)
         if text not in words:
-            raise Wrong(f"{shown(text)} is not one of {', '.join(words)}", nearest(text, list(words)))
+            raise BadValueError(f"{shown(text)} is not one of {', '.join(words)}", nearest(text, list(words)))
         return text
 
     return parse

@@ -20,7 +20,7 @@ _DECIMAL_SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG])i?[bB]?")
 _LARGEST = 1 << 50
 
 
-class Wrong(ValueError):
+class BadValueError(ValueError):
     """A value that cannot stand. `hint` says what to write, or is empty."""
 
     def __init__(self, reason: str, hint: str = "") -> None:
@@ -30,13 +30,13 @@ class Wrong(ValueError):
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from `250ms`, `2s`, `1m30s` or 0; Wrong for anything else."""
+    """Seconds from `250ms`, `2s`, `1m30s` or 0; BadValueError for anything else."""
     if type(value) in (int, float):
         if value == 0:
             return 0.0
-        raise Wrong(f"{value} has no unit", f"write {value}s")
+        raise BadValueError(f"{value} has no unit", f"write {value}s")
     if not isinstance(value, str):
-        raise Wrong("must be a duration", "write 250ms, 2s, 5m or 1m30s")
+        raise BadValueError("must be a duration", "write 250ms, 2s, 5m or 1m30s")
     if value == "0":
         return 0.0
     seconds = 0.0
@@ -49,9 +49,9 @@ def parse_duration(value: object) -> float:
         position = part.end()
     if not value or position < len(value):
         hint = f"write {value}s" if value.isascii() and value.isdigit() else "write 250ms, 2s, 5m or 1m30s"
-        raise Wrong(f"{shown(value)} is no duration", hint)
+        raise BadValueError(f"{shown(value)} is no duration", hint)
     if seconds > _LONGEST:
-        raise Wrong(f"{value} is longer than a year")
+        raise BadValueError(f"{value} is longer than a year")
     # 0.1 + 0.2 is not 0.3: nanoseconds are finer than any timer here.
     return round(seconds, 9)
 
@@ -60,7 +60,7 @@ def parse_positive_duration(value: object) -> float:
     """Like parse_duration, but 0 cannot stand."""
     seconds = parse_duration(value)
     if seconds <= 0:
-        raise Wrong("must be longer than 0")
+        raise BadValueError("must be longer than 0")
     return seconds
 
 
@@ -82,18 +82,18 @@ def format_duration(seconds: float) -> str | int:
 
 
 def parse_size(value: object) -> int:
-    """Bytes from `256KiB`, `1MiB`, `512B` or a plain number; Wrong for anything else."""
+    """Bytes from `256KiB`, `1MiB`, `512B` or a plain number; BadValueError for anything else."""
     text = str(value) if type(value) is int else value
     if not isinstance(text, str):
-        raise Wrong("must be a size", "write 256KiB or 1MiB")
+        raise BadValueError("must be a size", "write 256KiB or 1MiB")
     match = _SIZE.fullmatch(text)
     if match is None:
         near = _DECIMAL_SIZE.fullmatch(text)
         hint = f"write {near[1]}{near[2].upper()}iB" if near else "write 256KiB or 1MiB"
-        raise Wrong(f"{shown(text)} is no size", hint)
+        raise BadValueError(f"{shown(text)} is no size", hint)
     size = int(match[1]) * _BYTES[match[2]]
     if size > _LARGEST:
-        raise Wrong(f"{text} is more than any machine has")
+        raise BadValueError(f"{text} is more than any machine has")
     return size
 
 
