@@ -42,6 +42,7 @@ class RoundRobin:
         """`slow_start` in seconds, 0 for none."""
         self._random = rng.random
         self._slow_start = slow_start
+        self._position = 0
         self.update(())
 
     def update(self, endpoints: Sequence[Endpoint]) -> None:
@@ -71,7 +72,7 @@ class RoundRobin:
         """Nothing is learnt from latency."""
 
     def _begin(self) -> None:
-        self._position: int = 0
+        self._position = 0
         self._credits = [0.0] * len(self._endpoints)
         self._period = sum(self._weights)
         # Equal weights: the set is its own cycle.
