@@ -1,0 +1,315 @@
+"""HTTP/2 (RFC 9113) behind our seam: how libnghttp2 is set up, and heads both ways.
+
+The only importer of ngh2: the rest of the code takes its names from here. What
+libnghttp2 checks itself (order and presence of pseudo-header fields, field
+syntax, connection-specific fields, Content-Length against DATA) is not checked
+again; tests/contract/test_ngh2.py holds it to that.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from operator import itemgetter
+from struct import pack
+
+from ngh2 import (
+    Configuration,
+    Connection,
+    ConnectionClosed,
+    ConnectionClosingError,
+    DataReceived,
+    DenialOfServiceError,
+    ErrorCode,
+    GoAwayReceived,
+    InformationalResponseReceived,
+    NoAvailableStreamIDError,
+    PingAcknowledged,
+    RequestReceived,
+    ResponseReceived,
+    Role,
+    Setting,
+    SettingsReceived,
+    StreamClosed,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from ngh2 import NGH2Error as H2Error
+
+from sidecar.codec.fields import HOP_BY_HOP
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.headers import Header, Headers
+from sidecar.model.outcome import Failure
+
+__all__ = [
+    "Connection",
+    "ConnectionClosed",
+    "ConnectionClosingError",
+    "DataReceived",
+    "DenialOfServiceError",
+    "ErrorCode",
+    "GoAwayReceived",
+    "H2Error",
+    "InformationalResponseReceived",
+    "NoAvailableStreamIDError",
+    "PingAcknowledged",
+    "RequestReceived",
+    "ResponseReceived",
+    "SettingsReceived",
+    "StreamClosed",
+    "StreamReset",
+    "TrailersReceived",
+    "WindowUpdated",
+]
+
+MAX_STREAMS = 1000
+# What a client of ours may send of one body before the exchange took any of it:
+# two reads of a socket's worth, and 20 Gbit/s at 0.1 ms round trip on loopback.
+STREAM_WINDOW = 256 * 1024
+# Bounds what all stalled streams of one connection may hold. It has to be many
+# stream windows: once so many readers have stalled (64 here), they hold up every
+# other stream of the connection (RFC 9113 5.2.1).
+CONNECTION_WINDOW = 16 * 1024 * 1024
+# Told to the peer, and what is answered 431 (RFC 9113 10.5.1, RFC 6585 5).
+MAX_HEADER_LIST = 64 * 1024
+# Beyond this libnghttp2 ends the connection: a list that small input made large.
+_HARD_HEADER_LIST = 256 * 1024
+# libnghttp2 fails a header block over its limit only when it is written, as an
+# error of the stream. What we send came in under some limit of ours: set it above.
+_MAX_SENT_HEADER_BLOCK = 1024 * 1024
+# Until the peer has sent SETTINGS (RFC 9113 6.5.2 recommends at least 100).
+ASSUMED_STREAMS = 100
+
+_CLIENT = Configuration(
+    auto_window_update=False,
+    peer_max_concurrent_streams=ASSUMED_STREAMS,
+    max_send_header_block_length=_MAX_SENT_HEADER_BLOCK,
+    max_inbound_header_list_size=_HARD_HEADER_LIST,
+    # nghttp2 counts a partial read as a CONTINUATION frame; 64 KiB is four frames.
+    max_continuations=64,
+)
+# A client that cancels many calls is a busy client, not CVE-2023-44487: the
+# listener is local. One that outruns even this is cut off by libnghttp2.
+_SERVER = replace(_CLIENT, stream_reset_rate_limit=(100_000, 10_000), glitch_rate_limit=(100_000, 10_000))
+
+_SERVER_SETTINGS = {
+    Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+    Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+    Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
+}
+_CLIENT_SETTINGS = {
+    Setting.ENABLE_PUSH: 0,
+    Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+    Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
+}
+
+
+def server_connection() -> Connection:
+    """The server's side of a connection, its SETTINGS ready to be written."""
+    connection = Connection(Role.SERVER, _SERVER)
+    connection.initiate_connection(_SERVER_SETTINGS)
+    connection.set_local_window_size(CONNECTION_WINDOW)
+    return connection
+
+
+def client_connection() -> Connection:
+    """The client's side of a connection, preface and SETTINGS ready to be written."""
+    connection = Connection(Role.CLIENT, _CLIENT)
+    connection.initiate_connection(_CLIENT_SETTINGS)
+    connection.set_local_window_size(CONNECTION_WINDOW)
+    return connection
+
+
+def stream_limit(settings: Mapping[int, int], before: int) -> int:
+    """How many streams the peer allows, after its SETTINGS (RFC 9113 6.5.2).
+    `before` is the limit in force; negative before the first SETTINGS."""
+    given = settings.get(Setting.MAX_CONCURRENT_STREAMS)
+    if given is not None:
+        return given
+    return before if before >= 0 else 0x7FFFFFFF
+
+
+def goaway(code: int, last_stream_id: int) -> bytes:
+    """A GOAWAY frame (RFC 9113 6.8), for a connection whose library has given up."""
+    return pack(">HBBBIII", 0, 8, 7, 0, 0, last_stream_id, code)
+
+
+# Heads. Names that are fit to be sent: lower case, well-formed, and not
+# connection-specific (RFC 9113 8.2). Learnt as they come, so that the usual list
+# of fields is let through by one call into C. Bounded, because peers choose names.
+_NAME = itemgetter(0)
+_known: set[bytes] = {b"content-length", b"content-type", b"te"}
+_MAX_KNOWN = 4096
+_MAX_KNOWN_SIZE = 64
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+
+_STATUS_FIELDS: dict[int, Header] = {code: (b":status", b"%d" % code) for code in range(100, 1000)}
+_STATUS_CODES: dict[bytes, int] = {field[1]: code for code, field in _STATUS_FIELDS.items()}
+
+
+def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
+    """The head in a received header list, or None when it is malformed
+    (RFC 9113 8.3.1). `end` is END_STREAM."""
+    fields = dict(headers)
+    authority = fields.get(b":authority")
+    if authority is None or len(fields) != len(headers) or b"host" in fields or b":path" not in fields:
+        return _unusual_request_head(headers, end)
+    if b"@" in authority:
+        return None
+    length: int | None = 0
+    if not end:
+        declared = fields.get(b"content-length")
+        length = None if declared is None else int(declared)
+    # The four pseudo-header fields come first, in any order.
+    return RequestHead(fields[b":method"], fields[b":path"], authority, [*headers[4:]], fields[b":scheme"], length)
+
+
+def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
+    """One with `host`, with repeated fields, without `:authority`, or a CONNECT."""
+    pseudo: dict[bytes, bytes] = {}
+    kept: Headers = []
+    hosts: list[bytes] = []
+    crumbs: list[bytes] = []
+    length: int | None = None
+    for pair in headers:
+        name, value = pair
+        if name.startswith(b":"):
+            pseudo[name] = value
+        elif name == b"host":
+            hosts.append(value)
+        elif name == b"cookie":
+            if not crumbs:
+                kept.append(pair)  # keeps the place of the first
+            crumbs.append(value)
+        else:
+            if name == b"content-length":
+                length = int(value)
+            kept.append(pair)
+    if len(crumbs) > 1:
+        # RFC 9113 8.2.3: whoever is not HTTP/2 must see one field.
+        joined = (b"cookie", b"; ".join(crumbs))
+        kept = [joined if pair[0] == b"cookie" else pair for pair in kept]
+    authority = pseudo.get(b":authority")
+    if authority is None:
+        if not hosts:
+            return None
+        authority = hosts[0]
+    if b"@" in authority or any(host.lower() != authority.lower() for host in hosts):
+        return None
+    return RequestHead(
+        pseudo[b":method"],
+        pseudo.get(b":path", b""),
+        authority,
+        kept,
+        pseudo.get(b":scheme", b"http"),
+        0 if end else length,
+    )
+
+
+def response_head(headers: tuple[Header, ...], end: bool, bodyless: bool = False) -> ResponseHead | None:
+    """The head in a received header list, or None when its status is none
+    (RFC 9110 15). `bodyless` says that it answers a HEAD."""
+    length: int | None = None
+    for pair in headers:
+        if pair[0] == b"content-length":
+            length = int(pair[1])
+            break
+    status = _STATUS_CODES.get(headers[0][1])
+    if status is None:
+        return None
+    if length is None and end and not bodyless and status != 304:
+        length = 0
+    return ResponseHead(status, [*headers[1:]], length)
+
+
+def request_fields(head: RequestHead) -> Headers:
+    """The header list of a request (RFC 9113 8.3.1)."""
+    headers = head.headers
+    if not _known.issuperset(map(_NAME, headers)):
+        headers = sendable(headers)
+    if head.authority and head.path:
+        return [
+            (b":method", head.method),
+            (b":scheme", head.scheme),
+            (b":path", head.path),
+            (b":authority", head.authority),
+            *headers,
+        ]
+    if head.method == b"CONNECT":
+        return [(b":method", b"CONNECT"), (b":authority", head.authority), *headers]
+    return [(b":method", head.method), (b":scheme", head.scheme), (b":path", head.path or b"/"), *headers]
+
+
+def response_fields(head: ResponseHead) -> Headers:
+    """The header list of a response, final or informational (RFC 9113 8.3.2)."""
+    headers = head.headers
+    if not _known.issuperset(map(_NAME, headers)):
+        headers = sendable(headers)
+    return [_STATUS_FIELDS[head.status], *headers]
+
+
+def trailer_fields(trailers: Headers) -> Headers:
+    """A trailer section: fields alone (RFC 9113 8.1)."""
+    return trailers if _known.issuperset(map(_NAME, trailers)) else sendable(trailers)
+
+
+def sendable(headers: Headers) -> Headers:
+    """A copy without what HTTP/2 cannot carry: connection-specific fields, `te`
+    beyond "trailers" (RFC 9113 8.2.2), names that are no lower-case token."""
+    kept: Headers = []
+    for pair in headers:
+        name, value = pair
+        lowered = name.lower()
+        if lowered in HOP_BY_HOP and lowered != b"te":
+            continue
+        if lowered == b"te":
+            if value.lower() == b"trailers":
+                kept.append(pair)
+            continue
+        if lowered not in _known:
+            if _TOKEN.fullmatch(lowered) is None:
+                continue
+            if len(_known) < _MAX_KNOWN and len(lowered) <= _MAX_KNOWN_SIZE:
+                _known.add(lowered)
+        kept.append(pair if lowered == name else (lowered, value))
+    return kept
+
+
+def oversized(headers: tuple[Header, ...]) -> bool:
+    """Whether a header list is over what we told the peer (RFC 9113 6.5.2: name
+    and value in bytes, plus 32 for each field)."""
+    return sum(map(len, chain.from_iterable(headers))) + 32 * len(headers) > MAX_HEADER_LIST
+
+
+# Errors.
+_RESET_CODES: dict[Failure, int] = {
+    Failure.REFUSED: ErrorCode.REFUSED_STREAM,
+    Failure.UNSENT: ErrorCode.REFUSED_STREAM,
+    Failure.DRAINING: ErrorCode.REFUSED_STREAM,
+    Failure.OVERLOADED: ErrorCode.REFUSED_STREAM,
+    Failure.PROTOCOL: ErrorCode.PROTOCOL_ERROR,
+    Failure.BAD_REQUEST: ErrorCode.PROTOCOL_ERROR,
+    Failure.CANCELLED: ErrorCode.CANCEL,
+    Failure.TIMEOUT: ErrorCode.CANCEL,
+    Failure.IDLE_TIMEOUT: ErrorCode.CANCEL,
+    Failure.RATE_LIMITED: ErrorCode.ENHANCE_YOUR_CALM,
+}
+
+
+def reset_code(failure: Failure, answered: bool) -> int:
+    """The RST_STREAM code that tells the peer of a failure (RFC 9113 7). Once a
+    response has begun (`answered`), REFUSED_STREAM would be a lie (8.7)."""
+    code = int(_RESET_CODES.get(failure, ErrorCode.INTERNAL_ERROR))
+    if answered and code == ErrorCode.REFUSED_STREAM:
+        return int(ErrorCode.INTERNAL_ERROR)
+    return code
+
+
+def upstream_failure(code: int, answered: bool) -> Failure:
+    """What a stream that the peer ended with this code means for its request.
+    REFUSED_STREAM promises that nothing was done (RFC 9113 8.7), unless there
+    was an answer already."""
+    if code == ErrorCode.REFUSED_STREAM and not answered:
+        return Failure.REFUSED
+    return Failure.RESET

@@ -1,0 +1,327 @@
+"""HTTP/2 upstream: one connection to an endpoint, many exchanges at once."""
+
+from typing import Any, Protocol
+
+from sidecar.codec.h2 import (
+    ASSUMED_STREAMS,
+    ConnectionClosed,
+    DataReceived,
+    ErrorCode,
+    GoAwayReceived,
+    H2Error,
+    InformationalResponseReceived,
+    PingAcknowledged,
+    ResponseReceived,
+    SettingsReceived,
+    StreamClosed,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+    client_connection,
+    request_fields,
+    response_head,
+    stream_limit,
+    upstream_failure,
+)
+from sidecar.model.head import RequestHead
+from sidecar.model.headers import Header
+from sidecar.model.outcome import Failure
+from sidecar.model.stream import Receiver
+from sidecar.proxy.runtime import Runtime
+from sidecar.wire.h2_connection import H2Connection
+from sidecar.wire.h2_stream import H2ClientStream
+
+_KEEPALIVE_PING = b"keepaliv"
+
+
+class Owner(Protocol):
+    """The pool that a connection belongs to. Called inside a turn, and never from
+    within a method of a stream."""
+
+    def on_available(self, connection: Any) -> None:
+        """A connection that was full has free streams again."""
+
+    def on_draining(self, connection: Any) -> None:
+        """It takes no new stream; those under way may still end."""
+
+    def on_closed(self, connection: Any) -> None:
+        """It is gone."""
+
+
+class H2ClientConnection(H2Connection):
+    """One connection to an endpoint.
+
+    `open_streams` counts from `open` on, `limit` is what the peer allows.
+    `ping_interval` in seconds makes a connection with open streams prove that it
+    is alive: a PING without an answer within one interval ends it. 0.0 is off.
+    """
+
+    __slots__ = (
+        "_announced",
+        "_drain_told",
+        "_failure",
+        "_freed",
+        "_ping_interval",
+        "_ping_pending",
+        "_ping_token",
+        "_stillborn",
+        "limit",
+        "open_streams",
+        "owner",
+    )
+
+    def __init__(self, runtime: Runtime, owner: Owner, ping_interval: float = 0.0) -> None:
+        super().__init__(runtime, client_connection())
+        self.owner = owner
+        self.open_streams = 0
+        self.limit = ASSUMED_STREAMS
+        self._announced = False  # whether the peer's first SETTINGS came
+        self._drain_told = False
+        self._failure = Failure.RESET  # what the streams are told that are left at the end
+        self._freed = False  # whether the owner is to hear of free streams
+        # Streams that could not be started; told at the end of the turn.
+        self._stillborn: list[H2ClientStream] = []
+        self._ping_interval = ping_interval
+        self._ping_pending = False
+        self._ping_token = 0
+
+    # For the pool.
+
+    @property
+    def free_streams(self) -> int:
+        """How many streams may be opened now."""
+        return 0 if self.draining else max(0, self.limit - self.open_streams)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes new streams, now or when others have ended."""
+        return not self.draining
+
+    def open(self, receiver: Receiver) -> H2ClientStream | None:
+        """A new stream, or None when there is none free."""
+        if self.draining or self.open_streams >= self.limit:
+            return None
+        self.open_streams += 1
+        stream = H2ClientStream(self, receiver)
+        self.unsent.append(stream)
+        return stream
+
+    def drain(self) -> None:
+        """Take no new stream; GOAWAY and close when the last has ended."""
+        self.draining = True
+        if not self.dirty:
+            self.turn.mark(self)
+
+    # From the transport.
+
+    def connection_made(self, transport: Any) -> None:
+        """The connection is open: it can carry streams at once."""
+        super().connection_made(transport)
+        if self._ping_interval:
+            self._ping_token = self.runtime.timers.add(self._ping_interval, self)
+
+    def on_timer(self, token: int) -> None:
+        """Time for a sign of life."""
+        if token != self._ping_token or self.closed:
+            super().on_timer(token)
+            return
+        if self._ping_pending:
+            self.abort()
+            return
+        self._ping_token = self.runtime.timers.add(self._ping_interval, self)
+        if not self.streams:
+            return  # servers punish pings on idle connections
+        try:
+            self.h2.ping(_KEEPALIVE_PING)
+        except H2Error:
+            return
+        self._ping_pending = True
+        if not self.dirty:
+            self.turn.mark(self)
+
+    # From streams.
+
+    def start(self, stream: H2ClientStream, head: RequestHead, end: bool) -> None:
+        """Queue a request's HEADERS; the stream gets its number."""
+        try:
+            stream.id = self.h2.send_request(request_fields(head), end_stream=end)
+        except H2Error:
+            # A GOAWAY came or the numbers have run out: nothing was sent, and no
+            # other stream will begin here.
+            self.draining = True
+            stream.local_ended = True
+            self._stillborn.append(stream)
+        else:
+            self.streams[stream.id] = stream
+        if not self.dirty:
+            self.turn.mark(self)
+
+    def drop(self, stream: H2ClientStream, code: int) -> None:
+        """Give a stream up."""
+        self._release_slot()
+        if not stream.id:
+            self._forget(stream)
+            return
+        super().drop(stream, code)
+
+    def _release_slot(self) -> None:
+        if self.open_streams >= self.limit or self.draining:
+            self._freed = True
+            if not self.dirty:
+                self.turn.mark(self)
+        self.open_streams -= 1
+
+    # Events.
+
+    def _dispatch(self, events: list[Any]) -> None:
+        """Tell of every event; inline for the same reason as in the server."""
+        streams = self.streams
+        stream: H2ClientStream | None
+        for event in events:
+            kind = type(event)
+            stream = None
+            try:
+                if kind is DataReceived:
+                    stream = streams.get(event.stream_id)
+                    self._on_data(stream, event.stream_id, event.data, event.end_stream)
+                elif kind is ResponseReceived:
+                    stream = streams.get(event.stream_id)
+                    if stream is not None:
+                        self._on_response(stream, event.headers, event.end_stream)
+                elif kind is StreamClosed:
+                    stream = streams.pop(event.stream_id, None)
+                    if stream is not None:
+                        self._release_slot()
+                        if stream.remote_ended and not stream.held and not stream.blocked:
+                            stream.closed = True
+                            stream.receiver = None
+                        else:
+                            self._stream_closed(stream, self._why_closed(event))
+                elif kind is TrailersReceived:
+                    stream = streams.get(event.stream_id)
+                    if stream is not None:
+                        self._on_trailers(stream, event.headers)
+                elif kind is WindowUpdated:
+                    if self._blocked:
+                        self._window_opened(event.stream_id)
+                else:
+                    self._on_rare_event(event)
+            except H2Error:
+                raise
+            except Exception as error:
+                self._report(error, stream)
+
+    def _on_rare_event(self, event: Any) -> None:
+        kind = type(event)
+        if kind is InformationalResponseReceived:
+            self._on_informational(event)
+        elif kind is StreamReset:
+            stream = self.streams.pop(event.stream_id, None)
+            if stream is not None:
+                self._release_slot()
+                self._stream_closed(stream, upstream_failure(event.error_code, stream.answered))
+        elif kind is SettingsReceived:
+            self._on_settings(event)
+        elif kind is GoAwayReceived:
+            self.drain()
+        elif kind is PingAcknowledged:
+            self._ping_pending = False
+        elif kind is ConnectionClosed:
+            if event.error_code and not self.draining:
+                self._failure = Failure.PROTOCOL  # it was us who ended it
+            self._ending = True
+            if not self.dirty:
+                self.turn.mark(self)
+
+    def _on_informational(self, event: InformationalResponseReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None and stream.receiver is not None:
+            head = response_head(event.headers, False)
+            if head is not None:
+                stream.receiver.on_informational(head)
+
+    def _on_settings(self, event: SettingsReceived) -> None:
+        before = self.limit
+        self.limit = stream_limit(event.settings, before if self._announced else -1)
+        self._announced = True
+        if self.limit > before:
+            self._freed = True
+        # A new INITIAL_WINDOW_SIZE moves every stream's window.
+        self._window_opened(0)
+        if not self.dirty:
+            self.turn.mark(self)
+
+    def _on_response(self, stream: H2ClientStream, headers: tuple[Header, ...], end: bool) -> None:
+        receiver = stream.receiver
+        if receiver is None:
+            return
+        stream.answered = True
+        if end:
+            stream.remote_ended = True
+        head = response_head(headers, end, stream.bodyless)
+        if head is None:
+            self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
+            receiver.on_reset(Failure.PROTOCOL)
+        else:
+            receiver.on_head(head, end)
+
+    @staticmethod
+    def _why_closed(event: StreamClosed) -> Failure:
+        """Why the library closed a stream that the peer did not reset."""
+        if event.local_error is not None:
+            return Failure.HEADERS_TOO_LARGE
+        if event.error_code == ErrorCode.REFUSED_STREAM:
+            return Failure.REFUSED  # above the last stream of a GOAWAY
+        return Failure.PROTOCOL if event.error_code else Failure.RESET
+
+    def _stream_closed(self, stream: H2ClientStream, failure: Failure) -> None:
+        """A stream that ended before both directions had. A response that is
+        complete was told entirely, whatever became of the request."""
+        receiver = stream.receiver
+        self._forget(stream)
+        if receiver is not None and not stream.remote_ended:
+            receiver.on_reset(failure)
+
+    def _after_flush(self) -> None:
+        if self._stillborn:
+            stillborn, self._stillborn = self._stillborn, []
+            for stream in stillborn:
+                if not stream.closed:
+                    self._release_slot()
+            self._reset_all(stillborn, Failure.UNSENT)
+        if self._freed:
+            self._freed = False
+            if self.free_streams:
+                self.owner.on_available(self)
+        if self.draining and not self.closed:
+            self._go_on_draining()
+
+    def _go_on_draining(self) -> None:
+        if not self._drain_told:
+            self._drain_told = True
+            self.owner.on_draining(self)
+        if not self.open_streams and not self._ending:
+            self._ending = True
+            try:
+                self.h2.terminate_connection(int(ErrorCode.NO_ERROR))
+                self._write()
+            except H2Error:
+                return
+
+    def _fail(self, error: H2Error) -> None:
+        self._failure = Failure.PROTOCOL
+        super()._fail(error)
+
+    def _lose_streams(self) -> None:
+        unsent, self.unsent = self.unsent, []
+        stillborn, self._stillborn = self._stillborn, []
+        streams = [*self.streams.values()]
+        self.streams.clear()
+        self.open_streams = 0
+        self._reset_all(unsent, Failure.UNSENT)
+        self._reset_all(stillborn, Failure.UNSENT)
+        self._reset_all(streams, self._failure)
+
+    def _lost(self) -> None:
+        self.runtime.timers.cancel(self._ping_token)
+        self.owner.on_closed(self)

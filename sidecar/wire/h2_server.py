@@ -1,0 +1,278 @@
+"""HTTP/2 downstream: one client's connection and its streams."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.codec.h2 import (
+    ConnectionClosed,
+    DataReceived,
+    ErrorCode,
+    H2Error,
+    PingAcknowledged,
+    RequestReceived,
+    SettingsReceived,
+    StreamClosed,
+    TrailersReceived,
+    WindowUpdated,
+    oversized,
+    request_head,
+    server_connection,
+)
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.outcome import Failure
+from sidecar.proxy.runtime import Runtime
+from sidecar.wire.h2_connection import H2Connection
+from sidecar.wire.h2_stream import H2ServerStream
+
+Begin = Callable[[Any, RequestHead, bool], None]
+
+# RFC 9113 6.8: after the notice, at least a round trip before the final GOAWAY.
+# The PING tells when it was one; a client that does not answer gets this long.
+_DRAIN_SECONDS = 1.0
+_DRAIN_PING = b"draining"
+# The idle timeout is looked at so many times: it is at most this much late.
+_IDLE_CHECKS = 4
+# A header list over 64 KiB does not come in fewer bytes than this, except from an
+# attacker, for whom the library's own limit is set.
+_SMALL_READ = 16 * 1024
+
+
+class H2ServerConnection(H2Connection):
+    """One accepted connection that speaks HTTP/2 with prior knowledge.
+
+    `begin(stream, head, end)` makes the exchange of a request and sets the
+    stream's `receiver`; it is called once per request, inside a turn.
+    `on_closed(connection)` is called once at the end.
+    """
+
+    __slots__ = (
+        "_began",
+        "_begin",
+        "_drain_token",
+        "_finishing",
+        "_idle_checks",
+        "_idle_token",
+        "_latest",
+        "_measure",
+        "_on_closed",
+        "peer",
+    )
+
+    def __init__(
+        self, runtime: Runtime, begin: Begin, on_closed: Callable[[Any], None] | None = None, peer: str = ""
+    ) -> None:
+        super().__init__(runtime, server_connection())
+        self.peer = peer
+        self._begin = begin
+        self._on_closed = on_closed
+        # Streams whose response is complete and whose request is not.
+        self._finishing: dict[int, H2ServerStream] = {}
+        self._measure = False  # whether the next header list may be a large one
+        self._latest = 0  # the last stream that was begun
+        self._began = 0  # the same at the last idle check
+        self._idle_checks = 0
+        self._idle_token = 0
+        self._drain_token = 0
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that are not closed."""
+        return len(self.streams)
+
+    # From the transport.
+
+    def connection_made(self, transport: Any) -> None:
+        """The connection is open."""
+        super().connection_made(transport)
+        self._watch_idle(self.runtime.header_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if len(data) > _SMALL_READ:
+            self._measure = True
+        super().data_received(data)
+
+    # From the listener.
+
+    def drain(self) -> None:
+        """Stop taking requests without losing one (RFC 9113 6.8): a notice, a
+        round trip, the final GOAWAY; the end when the last stream has ended."""
+        if self.draining:
+            return
+        self.draining = True
+        try:
+            self.h2.send_shutdown_notice()
+            self.h2.ping(_DRAIN_PING)
+        except H2Error:
+            return  # it is ending already
+        self._drain_token = self.runtime.timers.add(_DRAIN_SECONDS, self)
+        if not self.dirty:
+            self.turn.mark(self)
+
+    def on_timer(self, token: int) -> None:
+        """The client was idle, or did not answer the PING, or does not read."""
+        if token == self._drain_token:
+            self._final_goaway()
+        elif token == self._idle_token:
+            self._check_idle()
+        else:
+            super().on_timer(token)
+
+    def _final_goaway(self) -> None:
+        if not self._drain_token:
+            return
+        self.runtime.timers.cancel(self._drain_token)
+        self._drain_token = 0
+        try:
+            self.h2.send_goaway(int(ErrorCode.NO_ERROR))
+        except H2Error:
+            return
+        if not self.dirty:
+            self.turn.mark(self)
+
+    def _watch_idle(self, seconds: float) -> None:
+        self._idle_token = self.runtime.timers.add(seconds / _IDLE_CHECKS, self) if seconds else 0
+
+    def _check_idle(self) -> None:
+        """Nothing is done per request for the idle timeout: a connection is idle
+        when a row of checks saw neither an open stream nor a new one."""
+        if self.streams or self._latest != self._began:
+            self._idle_checks = 0
+            self._began = self._latest
+        else:
+            self._idle_checks += 1
+        if self._idle_checks >= _IDLE_CHECKS:
+            self._idle_token = 0
+            self.drain()
+        else:
+            self._watch_idle(self.runtime.idle_timeout if self._latest else self.runtime.header_timeout)
+
+    # From streams.
+
+    def half_closed(self, stream: H2ServerStream) -> None:
+        """The response is complete before the request is: nobody wants the rest."""
+        stream.receiver = None
+        if stream.held:
+            self.release(stream)
+        self._finishing[stream.id] = stream
+
+    # Events.
+
+    def _dispatch(self, events: list[Any]) -> None:
+        """Tell of every event. The frequent ones are inline and in order of their
+        frequency: a call each would be a tenth of what an exchange costs here."""
+        streams = self.streams
+        stream: H2ServerStream | None
+        for event in events:
+            kind = type(event)
+            stream = None
+            try:
+                if kind is DataReceived:
+                    stream = streams.get(event.stream_id)
+                    self._on_data(stream, event.stream_id, event.data, event.end_stream)
+                elif kind is RequestReceived:
+                    end = event.end_stream
+                    headers = event.headers
+                    stream_id = event.stream_id
+                    head = request_head(headers, end)
+                    stream = streams[stream_id] = H2ServerStream(self, stream_id, end)
+                    self._latest = stream_id
+                    if head is None or (self._measure and oversized(headers)):
+                        self._refuse(stream, head)
+                    else:
+                        self._begin(stream, head, end)
+                elif kind is StreamClosed:
+                    stream = streams.pop(event.stream_id, None)
+                    if stream is not None:
+                        stream.closed = True
+                        if stream.receiver is not None or stream.held or stream.blocked:
+                            self._stream_closed(stream)
+                elif kind is TrailersReceived:
+                    stream = streams.get(event.stream_id)
+                    if stream is not None:
+                        self._on_trailers(stream, event.headers)
+                elif kind is WindowUpdated:
+                    if self._blocked or self._finishing:
+                        self._window_opened(event.stream_id)
+                else:
+                    self._on_connection_event(event)
+            except H2Error:
+                raise
+            except Exception as error:
+                self._report(error, stream)
+        # A header block that came in several reads: the next one is measured.
+        self._measure = not events
+
+    def _on_connection_event(self, event: Any) -> None:
+        if type(event) is PingAcknowledged:
+            if event.opaque_data == _DRAIN_PING:
+                self._final_goaway()
+        elif type(event) is SettingsReceived:
+            # A new INITIAL_WINDOW_SIZE moves every stream's window.
+            self._window_opened(0)
+        elif type(event) is ConnectionClosed:
+            self._ending = True
+            if not self.dirty:
+                self.turn.mark(self)
+
+    def _refuse(self, stream: H2ServerStream, head: RequestHead | None) -> None:
+        """No request: malformed (RFC 9113 8.1.1), or too large (RFC 6585 5)."""
+        if head is None:
+            self.runtime.refused(self, 400, "malformed request")
+            self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
+            return
+        self.runtime.refused(self, 431, "header fields are too large")
+        stream.send_head(ResponseHead(431, [(b"content-length", b"0"), (b"x-sidecar-error", b"too_large")], 0), True)
+
+    def _stream_closed(self, stream: H2ServerStream) -> None:
+        """A stream that ended with something still open here."""
+        receiver = stream.receiver
+        self._forget(stream)
+        if receiver is not None and not (stream.local_ended and stream.remote_ended):
+            receiver.on_reset(Failure.CANCELLED)
+
+    def _after_flush(self) -> None:
+        if self._finishing and not self.closed:
+            self._stop_uploads()
+
+    def _stop_uploads(self) -> None:
+        """Tell clients whose response has left entirely not to send the rest of
+        their request: RST_STREAM with NO_ERROR (RFC 9113 8.1)."""
+        for stream_id, stream in list(self._finishing.items()):
+            if stream.closed or stream.remote_ended:
+                del self._finishing[stream_id]
+            elif self._has_left(stream_id):
+                del self._finishing[stream_id]
+                self.streams.pop(stream_id, None)
+                self.drop(stream, int(ErrorCode.NO_ERROR))
+
+    def _has_left(self, stream_id: int) -> bool:
+        """Whether everything of a stream was written, its end included. An end may
+        wait for the window even when no byte does."""
+        if self.write_paused:
+            return False
+        connection = self.h2
+        try:
+            return (
+                connection.queued_body_size(stream_id) == 0
+                and connection.remote_window_size > 0
+                and connection.stream_remote_window_size(stream_id) > 0
+            )
+        except H2Error:
+            return False
+
+    def _last_stream_id(self) -> int:
+        return self._latest
+
+    def _lose_streams(self) -> None:
+        streams = [*self.streams.values()]
+        self.streams.clear()
+        self._finishing.clear()
+        self._reset_all(streams, Failure.CANCELLED)
+
+    def _lost(self) -> None:
+        timers = self.runtime.timers
+        timers.cancel(self._idle_token)
+        timers.cancel(self._drain_token)
+        if self._on_closed is not None:
+            self._on_closed(self)

@@ -1,0 +1,200 @@
+"""One HTTP/2 stream as a Stream: what both directions of a connection share.
+
+A stream keeps no queue: bytes to send wait in libnghttp2, bytes that came are
+told at once and their flow-control credit is what is held back.
+"""
+
+from typing import TYPE_CHECKING
+
+from sidecar.codec.h2 import H2Error, reset_code, response_fields, trailer_fields
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.headers import Headers
+from sidecar.model.outcome import Failure
+from sidecar.model.stream import Receiver
+
+if TYPE_CHECKING:
+    from sidecar.wire.h2_client import H2ClientConnection
+    from sidecar.wire.h2_connection import H2Connection
+    from sidecar.wire.h2_server import H2ServerConnection
+
+# Bytes of one stream that may wait for the peer's window or the socket.
+HIGH_WATER = 64 * 1024
+LOW_WATER = 16 * 1024
+
+
+class H2Stream:
+    """Sending, pausing and flow control of one stream. `id` is 0 until HEADERS
+    were queued. `held` counts the bytes told to a paused receiver, which the peer
+    is given credit for only once it resumes."""
+
+    __slots__ = (
+        "blocked",
+        "closed",
+        "connection",
+        "held",
+        "id",
+        "local_ended",
+        "paused",
+        "queued",
+        "receiver",
+        "remote_ended",
+    )
+
+    connection: "H2Connection"
+
+    def __init__(self, stream_id: int, receiver: Receiver | None, remote_ended: bool) -> None:
+        self.id = stream_id
+        self.receiver = receiver
+        self.remote_ended = remote_ended
+        self.local_ended = False
+        self.closed = False
+        self.paused = False
+        self.blocked = False
+        self.held = 0
+        # An upper bound of what libnghttp2 has queued: it is asked only when this
+        # has grown to the high-water mark, that is once per 64 KiB.
+        self.queued = 0
+
+    def send_data(self, data: bytes, end: bool) -> bool:
+        """Body bytes; False asks to hold until `on_writable`."""
+        if self.local_ended or self.closed:
+            return True
+        connection = self.connection
+        try:
+            connection.h2.send_data(self.id, data, end_stream=end)
+        except H2Error:
+            return True  # the stream is gone; its event is on the way
+        if not connection.dirty:
+            connection.turn.mark(connection)
+        if end:
+            self.local_ended = True
+            if not self.remote_ended:
+                connection.half_closed(self)
+            return True
+        self.queued = queued = self.queued + len(data)
+        if queued < HIGH_WATER and not connection.write_paused:
+            return True
+        return not self._is_full()
+
+    def send_trailers(self, trailers: Headers) -> None:
+        """Trailer fields; they end our direction."""
+        if self.local_ended or self.closed:
+            return
+        connection = self.connection
+        try:
+            if trailers:
+                connection.h2.send_trailers(self.id, trailer_fields(trailers))
+            else:
+                connection.h2.send_data(self.id, b"", end_stream=True)
+        except H2Error:
+            return
+        if not connection.dirty:
+            connection.turn.mark(connection)
+        self.local_ended = True
+        if not self.remote_ended:
+            connection.half_closed(self)
+
+    def pause(self) -> None:
+        """Give the peer no more credit for this stream's body."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Give it the credit that was held back, and go on."""
+        self.paused = False
+        if self.held:
+            self.connection.release(self)
+
+    def _is_full(self) -> bool:
+        """Ask what is really queued; above the mark, wait for `on_writable`."""
+        connection = self.connection
+        # At this size nothing is gained by waiting for the end of the turn, and a
+        # stream that the peer reads fast is not stopped for nothing.
+        connection.write_now()
+        self.queued = connection.h2.queued_body_size(self.id)
+        if self.queued < HIGH_WATER and not connection.write_paused:
+            return False
+        self.blocked = True
+        connection.block(self)
+        return True
+
+
+class H2ServerStream(H2Stream):
+    """The downstream side: a request came on it, a response goes out.
+
+    Once the response is complete its receiver hears nothing more, even if the
+    request has not ended: the client is told to stop sending (RFC 9113 8.1).
+    """
+
+    __slots__ = ("answered",)
+
+    connection: "H2ServerConnection"
+
+    def __init__(self, connection: "H2ServerConnection", stream_id: int, remote_ended: bool) -> None:
+        super().__init__(stream_id, None, remote_ended)
+        self.connection = connection
+        self.answered = False
+
+    def send_head(self, head: ResponseHead, end: bool) -> None:
+        """The final response head."""
+        if self.closed or self.answered:
+            return
+        connection = self.connection
+        self.answered = True
+        try:
+            connection.h2.send_response(self.id, response_fields(head), end_stream=end)
+        except H2Error:
+            return  # cancelled in the meantime; its event is on the way
+        if not connection.dirty:
+            connection.turn.mark(connection)
+        if end:
+            self.local_ended = True
+            if not self.remote_ended:
+                connection.half_closed(self)
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """A 1xx response. 101 does not exist here (RFC 9113 8.6)."""
+        if self.closed or self.answered or head.status == 101:
+            return
+        connection = self.connection
+        try:
+            connection.h2.send_informational_response(self.id, response_fields(head))
+        except H2Error:
+            return
+        if not connection.dirty:
+            connection.turn.mark(connection)
+
+    def reset(self, failure: Failure) -> None:
+        """RST_STREAM, unless the whole response is on its way already."""
+        if not self.closed and not self.local_ended:
+            self.connection.drop(self, reset_code(failure, self.answered))
+
+
+class H2ClientStream(H2Stream):
+    """The upstream side: a request goes out, a response comes. A stream has no
+    number, and the peer does not know of it, until `send_head`."""
+
+    __slots__ = ("answered", "bodyless")
+
+    connection: "H2ClientConnection"
+
+    def __init__(self, connection: "H2ClientConnection", receiver: Receiver) -> None:
+        super().__init__(0, receiver, False)
+        self.connection = connection
+        self.answered = False  # whether the final response head came
+        self.bodyless = False  # whether it asked with HEAD
+
+    def send_head(self, head: RequestHead, end: bool) -> None:
+        """The request head; it takes the next stream number."""
+        if self.closed or self.id or self.local_ended:
+            return
+        self.bodyless = head.method == b"HEAD"
+        self.local_ended = end
+        self.connection.start(self, head, end)
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """Requests have none."""
+
+    def reset(self, failure: Failure) -> None:
+        """Give the request up: RST_STREAM, if the peer may know of it."""
+        if not self.closed:
+            self.connection.drop(self, reset_code(failure, True))
