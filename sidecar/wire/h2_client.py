@@ -18,12 +18,10 @@ from sidecar.codec.h2 import (
     TrailersReceived,
     WindowUpdated,
     client_connection,
-    request_fields,
     response_head,
     stream_limit,
     upstream_failure,
 )
-from sidecar.model.head import RequestHead
 from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
@@ -102,7 +100,7 @@ class H2ClientConnection(H2Connection):
         if self.draining or self.open_streams >= self.limit:
             return None
         self.open_streams += 1
-        stream = H2ClientStream(self, receiver)
+        stream = H2ClientStream(self, 0, receiver, False)
         self.unsent.append(stream)
         return stream
 
@@ -141,18 +139,12 @@ class H2ClientConnection(H2Connection):
 
     # From streams.
 
-    def start(self, stream: H2ClientStream, head: RequestHead, end: bool) -> None:
-        """Queue a request's HEADERS; the stream gets its number."""
-        try:
-            stream.id = self.h2.send_request(request_fields(head), end_stream=end)
-        except H2Error:
-            # A GOAWAY came or the numbers have run out: nothing was sent, and no
-            # other stream will begin here.
-            self.draining = True
-            stream.local_ended = True
-            self._stillborn.append(stream)
-        else:
-            self.streams[stream.id] = stream
+    def not_started(self, stream: H2ClientStream) -> None:
+        """A GOAWAY came or the numbers have run out: nothing was sent, and no
+        other stream will begin here."""
+        self.draining = True
+        stream.local_ended = True
+        self._stillborn.append(stream)
         if not self.dirty:
             self.turn.mark(self)
 

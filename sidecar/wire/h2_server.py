@@ -175,7 +175,7 @@ class H2ServerConnection(H2Connection):
                     headers = event.headers
                     stream_id = event.stream_id
                     head = request_head(headers, end)
-                    stream = streams[stream_id] = H2ServerStream(self, stream_id, end)
+                    stream = streams[stream_id] = H2ServerStream(self, stream_id, None, end)
                     self._latest = stream_id
                     if head is None or (self._measure and oversized(headers)):
                         self._refuse(stream, head)

@@ -4,9 +4,9 @@ A stream keeps no queue: bytes to send wait in libnghttp2, bytes that came are
 told at once and their flow-control credit is what is held back.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sidecar.codec.h2 import H2Error, reset_code, response_fields, trailer_fields
+from sidecar.codec.h2 import H2Error, request_fields, reset_code, response_fields, trailer_fields
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
@@ -28,7 +28,9 @@ class H2Stream:
     is given credit for only once it resumes."""
 
     __slots__ = (
+        "answered",
         "blocked",
+        "bodyless",
         "closed",
         "connection",
         "held",
@@ -42,11 +44,15 @@ class H2Stream:
 
     connection: "H2Connection"
 
-    def __init__(self, stream_id: int, receiver: Receiver | None, remote_ended: bool) -> None:
+    # One for both roles: `super().__init__` would cost as much as all of these.
+    def __init__(self, connection: Any, stream_id: int, receiver: Receiver | None, remote_ended: bool) -> None:
+        self.connection = connection
         self.id = stream_id
         self.receiver = receiver
         self.remote_ended = remote_ended
         self.local_ended = False
+        self.answered = False  # whether the final response head was sent, or came
+        self.bodyless = False  # whether the request asked with HEAD
         self.closed = False
         self.paused = False
         self.blocked = False
@@ -125,14 +131,9 @@ class H2ServerStream(H2Stream):
     request has not ended: the client is told to stop sending (RFC 9113 8.1).
     """
 
-    __slots__ = ("answered",)
+    __slots__ = ()
 
     connection: "H2ServerConnection"
-
-    def __init__(self, connection: "H2ServerConnection", stream_id: int, remote_ended: bool) -> None:
-        super().__init__(stream_id, None, remote_ended)
-        self.connection = connection
-        self.answered = False
 
     def send_head(self, head: ResponseHead, end: bool) -> None:
         """The final response head."""
@@ -173,15 +174,9 @@ class H2ClientStream(H2Stream):
     """The upstream side: a request goes out, a response comes. A stream has no
     number, and the peer does not know of it, until `send_head`."""
 
-    __slots__ = ("answered", "bodyless")
+    __slots__ = ()
 
     connection: "H2ClientConnection"
-
-    def __init__(self, connection: "H2ClientConnection", receiver: Receiver) -> None:
-        super().__init__(0, receiver, False)
-        self.connection = connection
-        self.answered = False  # whether the final response head came
-        self.bodyless = False  # whether it asked with HEAD
 
     def send_head(self, head: RequestHead, end: bool) -> None:
         """The request head; it takes the next stream number."""
@@ -189,7 +184,15 @@ class H2ClientStream(H2Stream):
             return
         self.bodyless = head.method == b"HEAD"
         self.local_ended = end
-        self.connection.start(self, head, end)
+        connection = self.connection
+        try:
+            self.id = stream_id = connection.h2.send_request(request_fields(head), end_stream=end)
+        except H2Error:
+            connection.not_started(self)
+            return
+        connection.streams[stream_id] = self
+        if not connection.dirty:
+            connection.turn.mark(connection)
 
     def send_informational(self, head: ResponseHead) -> None:
         """Requests have none."""
