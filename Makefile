@@ -74,6 +74,7 @@ $(VENV)/venv.stamp:
 
 # Remakes the pinned and hashed lists in requirements/ for every platform and Python from 3.11 on.
 # Each takes the versions of the one before it, so that the tests run what a user runs.
+# Newer versions of everything: make lock LOCK_ARGS=--upgrade
 lock: $(VENV)/venv.stamp
 	$(PIP) install --quiet --upgrade "uv>=0.5"
 	$(LOCK) --group build --output-file requirements/build.txt

@@ -65,6 +65,12 @@ def test_every_imported_package_is_declared(project: dict[str, Any]) -> None:
     assert undeclared == set()
 
 
+def test_every_folder_is_a_package() -> None:
+    # One without __init__.py would be shipped, and seen by neither import-linter nor mypy as what it is.
+    folders = {path.parent for path in (ROOT / "sidecar").rglob("*.py")}
+    assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
 def test_all_holds_every_extra(project: dict[str, Any]) -> None:
     extras = project["project"]["optional-dependencies"]
     (every,) = extras["all"]
