@@ -46,7 +46,7 @@ def parse_text(value: object) -> str:
         raise BadValueError("must be text", f'write "{str(value).lower()}"')
     if isinstance(value, (int, float)):
         raise BadValueError("must be text", f'write "{value}"')
-    raise BadValueError("must be text")
+    raise BadValueError("must be text", 'write "" for an empty one' if value is None else "")
 
 
 def parse_bind(value: object) -> Address:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from math import exp
 from typing import Final
 
-from sidecar.upstream.balance.slow_start import effective_weight
 from sidecar.upstream.balance.two_choices import TwoChoices
 from sidecar.upstream.endpoint import Endpoint
 
@@ -27,9 +26,13 @@ _START = 0.001
 # Long before any monotonic time.
 _NEVER = -1e9
 
+# Of two with unequal weights the first drawn is kept unless it is so many times as
+# loaded: else the chance differences between their latencies would set the shares.
+_NOISE = 2.0
+
 
 class PeakEwma(TwoChoices):
-    """load = cost * (in flight + 1) / weight; `cost` in seconds, on the endpoint.
+    """load = cost * (in flight / weight + 1); `cost` in seconds, on the endpoint.
 
     Costs fade while an endpoint is not heard of, so that a slow one is tried again.
     A new or long unheard one is taken for an average one until it answers.
@@ -55,26 +58,21 @@ class PeakEwma(TwoChoices):
             endpoint.cost = cost * kept + seconds * (1.0 - kept)
         endpoint.cost_at = now
 
-    def _better(self, one: Endpoint, other: Endpoint, now: float) -> Endpoint:
+    def _better(self, one: Endpoint, other: Endpoint, one_weight: float = 1.0, other_weight: float = 1.0) -> Endpoint:
         # Both would fade from the later of the two stamps on by the same factor,
         # which cannot change their order: fading the older one to it is enough.
         ahead = one.cost_at - other.cost_at
         if not -_STALE < ahead < _STALE:
             self._refresh(one, other)
             ahead = 0.0
-        one_load = one.cost * (one.in_flight + 1)
-        other_load = other.cost * (other.in_flight + 1)
+        one_load = one.cost * (one.in_flight / one_weight + 1.0)
+        other_load = other.cost * (other.in_flight / other_weight + 1.0)
         if ahead > 0.0:
             other_load *= exp(-ahead / DECAY)
         else:
             one_load *= exp(ahead / DECAY)
-        # a / v <= b / w without the division.
-        if now < self._ramp_end:
-            one_load *= effective_weight(other, self._slow_start, now)
-            other_load *= effective_weight(one, self._slow_start, now)
-        else:
-            one_load *= other.weight
-            other_load *= one.weight
+        if one_weight != other_weight:
+            other_load *= _NOISE
         return one if one_load <= other_load else other
 
     def _refresh(self, one: Endpoint, other: Endpoint) -> None:

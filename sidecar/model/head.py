@@ -1,0 +1,66 @@
+"""The heads of a request and of a response, in neither HTTP version's dress."""
+
+from dataclasses import dataclass, field
+
+from sidecar.model.headers import Headers
+
+
+class RequestHead:
+    """A request line (or pseudo-header fields) and its header fields.
+
+    `authority` is the host and port that the client asked for; the headers hold
+    no `host`. `upgrade` names the protocol of an HTTP/1.1 upgrade that may pass
+    (RFC 9110 7.8), or is empty. `length` is the declared body length in bytes,
+    0 for no body, or None when only the end of the stream tells.
+    """
+
+    __slots__ = ("authority", "headers", "length", "method", "path", "scheme", "upgrade")
+
+    def __init__(
+        self,
+        method: bytes,
+        path: bytes,
+        authority: bytes,
+        headers: Headers,
+        scheme: bytes = b"http",
+        length: int | None = 0,
+        upgrade: bytes = b"",
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.authority = authority
+        self.headers = headers
+        self.scheme = scheme
+        self.length = length
+        self.upgrade = upgrade
+
+    def __repr__(self) -> str:
+        return f"RequestHead({self.method!r} {self.authority!r} {self.path!r} {self.headers!r})"
+
+
+class ResponseHead:
+    """A status line (or `:status`) and its header fields.
+
+    `length` is the declared body length in bytes, or None when only the end of
+    the stream tells. `reason` is the HTTP/1.1 phrase, for HTTP/1.1 alone.
+    """
+
+    __slots__ = ("headers", "length", "reason", "status")
+
+    def __init__(self, status: int, headers: Headers, length: int | None = None, reason: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"ResponseHead({self.status} {self.headers!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a downstream connection."""
+
+    address: str = ""
+    protocol: str = "http1"
+    tags: dict[str, str] = field(default_factory=dict)

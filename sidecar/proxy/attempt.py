@@ -1,0 +1,188 @@
+"""One try of an exchange at one endpoint: the receiver of its upstream stream.
+
+Until the exchange commits to it, an attempt keeps what the endpoint says; from
+then on it passes it straight to the client's stream.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from sidecar.model.head import ResponseHead
+from sidecar.model.headers import Headers
+from sidecar.model.outcome import Failure, Verdict
+from sidecar.proxy.events import END, FAILED, HEAD, STREAM
+from sidecar.upstream.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from sidecar.proxy.exchange import Exchange
+
+# How much of an answer is kept while it is not decided whether the client gets it.
+_HOLD_BYTES = 64 * 1024
+
+
+class Attempt:
+    """Receiver and Waiter. `latency` is the time to the response head in seconds."""
+
+    __slots__ = (
+        "committed",
+        "endpoint",
+        "exchange",
+        "failure",
+        "finished",
+        "first",
+        "head",
+        "held",
+        "held_bytes",
+        "latency",
+        "number",
+        "permit",
+        "sent",
+        "settled",
+        "started",
+        "stream",
+        "told",
+        "trailers",
+        "verdict",
+    )
+
+    def __init__(self, exchange: "Exchange", endpoint: Endpoint, number: int, permit: int, now: float) -> None:
+        self.exchange = exchange
+        self.endpoint = endpoint
+        self.number = number
+        self.permit = permit
+        self.started = now
+        self.latency = 0.0
+        self.stream: Any = None
+        self.head: ResponseHead | None = None
+        self.trailers: Headers | None = None
+        self.failure: Failure | None = None
+        self.finished = False  # the answer has ended
+        self.committed = False
+        self.settled = False
+        self.sent = False  # the request went to `stream`, and so does what follows of it
+        self.verdict = Verdict.IGNORED
+        self.told = False  # the exchange knows of the head
+        self.held: list[bytes] = []
+        self.held_bytes = 0
+        self.first: bytes | None = None
+
+    # Waiter: what the pool tells.
+
+    def on_stream(self, stream: Any) -> None:
+        """A stream, later than asked for."""
+        self.stream = stream
+        self.exchange.wake(self, STREAM)
+
+    def on_no_stream(self, failure: Failure) -> None:
+        """No stream."""
+        self.failure = failure
+        self.exchange.wake(self, FAILED)
+
+    # Receiver: what the endpoint says.
+
+    def on_informational(self, head: ResponseHead) -> None:
+        """1xx goes on at once: a client that waits for 100 must get it."""
+        exchange = self.exchange
+        if exchange.attempt is self and not exchange.committed:
+            exchange.stream.send_informational(head)
+
+    def on_head(self, head: ResponseHead, end: bool) -> None:
+        """The final head. A gRPC one is told together with what comes behind it in
+        the same read: whether trailers follow at once decides about a retry."""
+        exchange = self.exchange
+        self.head = head
+        self.finished = end
+        self.latency = exchange.runtime.turn.now - self.started
+        if exchange.grpc and not end:
+            exchange.runtime.turn.at_end(self)
+        else:
+            self.told = True
+            exchange.wake(self, HEAD)
+
+    def on_turn_end(self) -> None:
+        """The head of a gRPC answer came with nothing behind it: a stream."""
+        if not self.told and self.failure is None:
+            self.told = True
+            self.exchange.saw_stream()
+            self.exchange.wake(self, HEAD)
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        """Body bytes: to the client, or kept until it is decided who gets them."""
+        self.finished = end
+        if self.committed:
+            self._relay(data, end)
+            return
+        if data:
+            self.held.append(data)
+            self.held_bytes += len(data)
+            if self.held_bytes > _HOLD_BYTES and not end:
+                self.stream.pause()
+        if not self.told:
+            self.told = True
+            self.exchange.wake(self, HEAD)
+
+    def _relay(self, data: bytes, end: bool) -> None:
+        exchange = self.exchange
+        exchange.active_at = exchange.runtime.turn.now
+        exchange.bytes_out += len(data)
+        if exchange.grpc and not exchange.streaming and not end:
+            exchange.saw_answer_data(self, data)
+        if not exchange.stream.send_data(data, end) and not end:
+            self.stream.pause()
+        if end:
+            exchange.wake(self, END)
+
+    def on_trailers(self, trailers: Headers) -> None:
+        """The end, with trailers."""
+        self.trailers = trailers
+        self.finished = True
+        if self.committed:
+            self.exchange.stream.send_trailers(trailers)
+            self.exchange.wake(self, END)
+        elif not self.told:
+            self.told = True
+            self.exchange.wake(self, HEAD)
+
+    def on_writable(self) -> None:
+        """The endpoint takes request bytes again."""
+        exchange = self.exchange
+        if exchange.attempt is self:
+            exchange.stream.resume()
+
+    def on_reset(self, failure: Failure) -> None:
+        """The endpoint, or the connection to it, gave the stream up."""
+        self.stream = None
+        self.failure = failure
+        self.exchange.wake(self, FAILED)
+
+    # What the exchange asks for.
+
+    def hand_over(self) -> None:
+        """Pass the answer to the client: what was kept now, the rest as it comes."""
+        exchange = self.exchange
+        self.committed = True
+        held, self.held = self.held, []
+        finished = self.finished and self.trailers is None
+        writable = True
+        for index, data in enumerate(held, 1):
+            exchange.bytes_out += len(data)
+            writable = exchange.stream.send_data(data, finished and index == len(held))
+        if self.trailers is not None:
+            exchange.stream.send_trailers(self.trailers)
+        elif not self.finished and self.stream is not None:
+            if self.held_bytes > _HOLD_BYTES and writable:
+                self.stream.resume()
+            elif not writable:
+                self.stream.pause()
+
+    def abandon(self) -> None:
+        """Nobody wants the rest of this try."""
+        stream, self.stream = self.stream, None
+        self.held = []
+        if stream is not None and not (self.finished and self.exchange.request_ended):
+            stream.reset(Failure.CANCELLED)
+
+    def give_back(self) -> None:
+        """The answer has ended before the request: the rest of that has no use."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.reset(Failure.CANCELLED)

@@ -1,0 +1,19 @@
+"""What the path of a request can wait for."""
+
+from collections.abc import Generator
+from types import coroutine
+
+STREAM = 1  # the pool gave a stream
+HEAD = 2  # there is a response head to judge
+FAILED = 3  # the try failed; attempt.failure says why
+END = 4  # the response was relayed to its end
+TIMER = 5  # the wait that the path asked for is over
+DEADLINE = 6  # the exchange's time is over
+IDLE = 7  # nothing moved for the idle timeout
+GONE = 8  # the client gave up
+
+
+@coroutine
+def suspension() -> Generator[None, int, int]:
+    """The bare suspension point: no Task, no Future, `send(event)` goes on."""
+    return (yield)

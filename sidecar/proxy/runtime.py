@@ -1,0 +1,105 @@
+"""What every connection and exchange of a process shares.
+
+One object, made by the composition root, in place of module globals: a test
+makes its own with a fake clock and a seeded generator.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from sidecar.proxy.exchange import Exchange
+    from sidecar.proxy.route import Route
+    from sidecar.proxy.snapshot import Snapshot
+
+
+class Turn(Protocol):
+    """One callback of the event loop; see sidecar.wire.turn."""
+
+    now: float
+
+    def begin(self) -> None:
+        """A callback starts."""
+
+    def end(self) -> None:
+        """It ends: what was marked is written."""
+
+    def mark(self, connection: Any) -> None:
+        """Flush this connection when the turn ends."""
+
+    def at_end(self, waiting: Any) -> None:
+        """Call `waiting.on_turn_end()` before the turn's output is written."""
+
+
+class Timers(Protocol):
+    """One-shot timers; see sidecar.wire.timers."""
+
+    def add(self, delay: float, timed: Any) -> int:
+        """Call `timed.on_timer(token)` after `delay` seconds."""
+
+    def cancel(self, token: int) -> None:
+        """Forget it."""
+
+
+class Records(Protocol):
+    """Who hears of finished exchanges: the access log, the list of notable requests."""
+
+    def finished(self, exchange: "Exchange") -> None:
+        """Called once for each exchange, inside its turn; must not block."""
+
+
+class Runtime:
+    """Clock, timers, randomness, the live snapshot and the process-wide switches.
+
+    `idle_timeout` bounds how long a downstream connection may wait for its next
+    request, `header_timeout` how long for its first, in seconds.
+    """
+
+    __slots__ = (
+        "clock",
+        "connections",
+        "draining",
+        "header_timeout",
+        "idle_timeout",
+        "in_flight",
+        "on_crash",
+        "records",
+        "refusals",
+        "rng",
+        "snapshot",
+        "timers",
+        "turn",
+        "unrouted",
+    )
+
+    def __init__(
+        self, turn: Turn, timers: Timers, clock: Callable[[], float], rng: random.Random, snapshot: "Snapshot"
+    ) -> None:
+        self.turn = turn
+        self.timers = timers
+        self.clock = clock
+        self.rng = rng
+        self.snapshot = snapshot
+        self.draining = False
+        self.idle_timeout = 300.0
+        self.header_timeout = 60.0
+        self.in_flight = 0
+        # Open connections by (side, protocol).
+        self.connections: dict[tuple[str, str], int] = {
+            (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")
+        }
+        self.records: list[Records] = []
+        # Replies to bytes that never became a request, by reason.
+        self.refusals: dict[str, int] = {"bad_request": 0, "too_large": 0}
+        # Requests that no route took, by (protocol, code).
+        self.unrouted: dict[tuple[str, int], int] = {}
+        self.on_crash: Callable[[BaseException], None] = lambda error: None
+
+    def local_codes(self, route: "Route | None") -> dict[tuple[str, int], int]:
+        """Where an exchange without a cluster is counted."""
+        return self.unrouted if route is None else route.codes
+
+    def refused(self, connection: Any, status: int, message: str) -> None:
+        """A client's bytes were no request; it was told so."""
+        self.refusals["too_large" if status in (413, 414, 431) else "bad_request"] += 1

@@ -1,0 +1,220 @@
+"""A named set of endpoints that serve the same thing, and what they share."""
+
+import random
+from collections.abc import Callable, Collection
+from typing import Any
+
+from sidecar.model.head import RequestHead
+from sidecar.model.meters import Histogram
+from sidecar.model.outcome import Failure
+from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
+from sidecar.policy.budget import Budget
+from sidecar.policy.limit import Limit
+from sidecar.upstream.balance.base import Balancer
+from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.pool import Connector, H1Pool, H2Pool, make_pool
+
+_STATES = {CLOSED: "closed", HALF_OPEN: "half_open", OPEN: "open"}
+_SWEEP_SECONDS = 5.0
+
+
+class Cluster:
+    """Endpoints with their balancer, budget and limits; lives across reloads.
+
+    Times in seconds. `protocol` is "auto", "http1" or "http2". `on_event(kind,
+    fields)` hears of breaker and drain changes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        balancer: Balancer,
+        policy: str,
+        budget: Budget,
+        requests: Limit,
+        connections: Limit,
+        pending: Limit,
+        connector: Connector,
+        timers: Any,
+        clock: Callable[[], float],
+        rng: random.Random,
+        on_event: Callable[[str, dict[str, Any]], None] = lambda kind, fields: None,
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self.protocol = "auto"
+        self.balancer = balancer
+        self.budget = budget
+        self.requests = requests
+        self.connections = connections
+        self.pending = pending
+        self.connector = connector
+        self.connect_timeout = 1.0
+        self.idle_timeout = 300.0
+        self.starving: set[Any] = set()
+        self.tls: Any = None  # a TLS setting of the connector, or None
+        # For ring_hash and maglev: the 64-bit key of a request and its client.
+        self.key_of: Callable[[RequestHead, str], int] | None = None
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.removed = False
+        self._usable: tuple[Endpoint, ...] = ()
+        self._preferred: tuple[Endpoint, ...] = ()
+        self._timers = timers
+        self._clock = clock
+        self._rng = rng
+        self._on_event = on_event
+        self._timed: dict[int, Callable[[], None]] = {}
+        # Meters.
+        self.durations = Histogram()
+        self.retries: dict[str, int] = {}
+        self.retries_skipped: dict[str, int] = {}
+        self.local_replies: dict[str, int] = {}
+        # Methods that were seen to stream; bounded, because clients name them.
+        self.streaming: set[bytes] = set()
+        self._after(_SWEEP_SECONDS, self._sweep)
+
+    # Which endpoints there are.
+
+    def replace_endpoints(self, endpoints: list[Endpoint]) -> None:
+        """Take a whole new set; those that are gone drain."""
+        kept = set(endpoints)
+        for endpoint in self.endpoints:
+            if endpoint not in kept:
+                self._close(endpoint)
+        self.endpoints = tuple(endpoints)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Work out anew who is usable. Called on changes, never per request."""
+        now = self._clock()
+        usable = tuple(endpoint for endpoint in self.endpoints if endpoint.usable(now))
+        known = set(self._usable)
+        for endpoint in usable:
+            if self._usable and endpoint not in known:
+                endpoint.ready_since = now
+        self._usable = usable
+        best = min((endpoint.priority for endpoint in usable), default=0)
+        # The next priority is used only when this one has nobody left.
+        self._preferred = tuple(endpoint for endpoint in usable if endpoint.priority == best)
+        self.balancer.update(self._preferred)
+
+    def pick(self, tried: Collection[Endpoint], refused: Collection[Endpoint], key: int, now: float) -> Endpoint | None:
+        """An endpoint to try: one that was not tried yet while there is one, never
+        one of `refused`, whose breakers let nobody in."""
+        if not tried and not refused:
+            return self.balancer.pick((), key, now)
+        avoided = {*tried, *refused}
+        endpoint = self.balancer.pick(avoided, key, now)
+        if endpoint is not None:
+            return endpoint
+        others = [each for each in self._usable if each not in avoided]
+        if others:
+            return self._rng.choice(others)
+        return self.balancer.pick(refused, key, now)
+
+    def why_none(self) -> Failure:
+        """The reason why `pick` found nobody."""
+        now = self._clock()
+        for endpoint in self.endpoints:
+            if endpoint.healthy and endpoint.drained_until <= now and endpoint.breaker.state != CLOSED:
+                return Failure.BREAKER_OPEN
+        return Failure.NO_ENDPOINT
+
+    def pool(self, endpoint: Endpoint, protocol: str) -> H1Pool | H2Pool:
+        """The endpoint's pool for "http1" or "http2"."""
+        pool = endpoint.pools.get(protocol)
+        if pool is None:
+            pool = endpoint.pools[protocol] = make_pool(protocol, endpoint, self, self.connector, self._clock)
+        return pool
+
+    # What changes while it runs.
+
+    def on_breaker(self, endpoint: Endpoint, breaker: Breaker, old: int, new: int) -> None:
+        """A breaker changed its state."""
+        self.refresh()
+        if new == OPEN:
+            self._after(breaker.open_until - self._clock(), lambda: self._probe(endpoint))
+            for pool in endpoint.pools.values():
+                pool.fail_waiters()
+        self._on_event(
+            "breaker",
+            {"cluster": self.name, "endpoint": endpoint.name, "from": _STATES[old], "to": _STATES[new]},
+        )
+
+    def _probe(self, endpoint: Endpoint) -> None:
+        breaker = endpoint.breaker
+        left = breaker.open_until - self._clock()
+        if breaker.state != OPEN or endpoint not in self.endpoints:
+            return
+        if left > 0:
+            self._after(left, lambda: self._probe(endpoint))
+        else:
+            breaker.probe()
+
+    def set_health(self, endpoint: Endpoint, healthy: bool) -> None:
+        """What a health check found."""
+        if endpoint.healthy != healthy:
+            endpoint.healthy = healthy
+            self.refresh()
+            self._on_event("health", {"cluster": self.name, "endpoint": endpoint.name, "healthy": healthy})
+
+    def drain(self, endpoint: Endpoint, ttl: float) -> None:
+        """Take an endpoint out for `ttl` seconds; 0 brings it back."""
+        endpoint.drained_until = self._clock() + ttl if ttl > 0 else 0.0
+        self.refresh()
+        if ttl > 0:
+            self._after(ttl, lambda: self._undrain(endpoint))
+        self._on_event("drain", {"cluster": self.name, "endpoint": endpoint.name, "ttl": ttl})
+
+    def _undrain(self, endpoint: Endpoint) -> None:
+        if endpoint.drained_until and endpoint.drained_until <= self._clock():
+            self.drain(endpoint, 0.0)
+
+    def learn_stream(self, path: bytes) -> None:
+        """Remember that a gRPC method streams, so that no default deadline ends it."""
+        if len(self.streaming) < 1024:
+            self.streaming.add(path)
+
+    # Connections.
+
+    def evict_idle(self, other_than: Any) -> bool:
+        """Make room under the connection limit at another pool's expense."""
+        return any(
+            pool.evict()
+            for endpoint in self.endpoints
+            for pool in endpoint.pools.values()
+            if pool is not other_than
+        )
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        for endpoint in self.endpoints:
+            for pool in endpoint.pools.values():
+                pool.sweep(now)
+        self._after(_SWEEP_SECONDS, self._sweep)
+
+    def _close(self, endpoint: Endpoint) -> None:
+        for pool in endpoint.pools.values():
+            pool.close()
+
+    def close(self) -> None:
+        """The cluster was removed: no more timers, pools drain."""
+        self.removed = True
+        for token in self._timed:
+            self._timers.cancel(token)
+        self._timed.clear()
+        for endpoint in self.endpoints:
+            self._close(endpoint)
+
+    # Timers.
+
+    def _after(self, delay: float, call: Callable[[], None]) -> None:
+        if not self.removed:
+            self._timed[self._timers.add(max(0.0, delay), self)] = call
+
+    def on_timer(self, token: int) -> None:
+        """One of ours is over."""
+        call = self._timed.pop(token, None)
+        if call is not None:
+            call()

@@ -1,0 +1,65 @@
+"""One address of a cluster, with everything that is known about it.
+
+The endpoint is where load, breaker, pools and meters live, so that a reload can
+carry them over by address and the path finds them without a lookup.
+"""
+
+from typing import TYPE_CHECKING
+
+from sidecar.model.address import Address
+from sidecar.model.meters import Histogram
+from sidecar.policy.breaker import OPEN, Breaker
+
+if TYPE_CHECKING:
+    from sidecar.upstream.pool import Pool
+
+
+class Endpoint:
+    """State of one address. `weight` is at least 1, `priority` 0 is tried first."""
+
+    __slots__ = (
+        "address",
+        "breaker",
+        "cost",
+        "cost_at",
+        "drained_until",
+        "durations",
+        "healthy",
+        "in_flight",
+        "name",
+        "pools",
+        "priority",
+        "ready_since",
+        "verdicts",
+        "weight",
+        "zone",
+    )
+
+    def __init__(self, address: Address, breaker: Breaker, weight: int = 1, zone: str = "", priority: int = 0) -> None:
+        self.address = address
+        self.name = str(address)
+        self.breaker = breaker
+        self.weight = weight
+        self.zone = zone
+        self.priority = priority
+        # What the health checker last said; True where nothing checks.
+        self.healthy = True
+        # A monotonic time until which an operator took it out; 0.0 for not at all.
+        self.drained_until = 0.0
+        # When it last became usable, for slow start; 0.0 for "since the start".
+        self.ready_since = 0.0
+        self.in_flight = 0
+        # Peak-EWMA latency in seconds, and when it was last decayed.
+        self.cost = 0.0
+        self.cost_at = 0.0
+        self.pools: dict[str, Pool] = {}
+        # Attempts by Verdict.
+        self.verdicts = [0, 0, 0, 0]
+        self.durations = Histogram()
+
+    def usable(self, now: float) -> bool:
+        """Whether a balancer may pick it: healthy, not drained, breaker not open."""
+        return self.healthy and self.drained_until <= now and self.breaker.state != OPEN
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name})"

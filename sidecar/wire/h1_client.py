@@ -1,0 +1,314 @@
+"""HTTP/1.1 upstream: one connection to an endpoint, one exchange at a time.
+
+The connection is itself the Stream of the request that it carries. It goes back
+to its pool only when both directions ended cleanly and nothing was left over.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from sidecar.codec import h1
+from sidecar.codec.fields import NOT_IN_TRAILERS
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.headers import Headers, without
+from sidecar.model.outcome import Failure
+from sidecar.model.stream import Receiver
+from sidecar.proxy.runtime import Runtime
+
+
+class Owner(Protocol):
+    """The pool that a connection belongs to."""
+
+    def on_idle(self, connection: Any) -> None:
+        """It may carry another request."""
+
+    def on_closed(self, connection: Any, idle: bool) -> None:
+        """It is gone; `idle` says that the peer closed it while nothing was under way."""
+
+
+# An endless row of 1xx heads is an attack or a loop (RFC 9110 15.2 sets no bound).
+_MAX_INTERIM = 32
+
+
+class H1ClientConnection(asyncio.Protocol):
+    """One connection to an endpoint.
+
+    `used` counts requests; `idle_since` is a monotonic time, meaningful while the
+    connection lies in its pool.
+    """
+
+    protocol = "http1"
+
+    __slots__ = (
+        "_busy",
+        "_chunked",
+        "_closing",
+        "_decoder",
+        "_flushed",
+        "_interim",
+        "_out",
+        "_request_ended",
+        "_response_begun",
+        "_response_ended",
+        "dirty",
+        "idle_since",
+        "owner",
+        "receiver",
+        "runtime",
+        "transport",
+        "used",
+        "write_paused",
+    )
+
+    def __init__(self, runtime: Runtime, owner: Owner) -> None:
+        self.runtime = runtime
+        self.owner = owner
+        self.receiver: Receiver | None = None
+        self.transport: Any = None
+        self.dirty = False
+        self.write_paused = False
+        self.used = 0
+        self.idle_since = 0.0
+        self._decoder = h1.ResponseDecoder(self)
+        self._out: list[bytes] = []
+        self._busy = False
+        self._closing = False  # whether the end of the connection is our doing
+        self._chunked = False
+        self._flushed = False  # whether bytes of this request may have reached the peer
+        self._request_ended = True
+        self._response_begun = False
+        self._response_ended = True
+        self._interim = 0
+
+    def open(self, receiver: Receiver) -> "H1ClientConnection":
+        """Take the connection for one exchange."""
+        self.receiver = receiver
+        self._busy = True
+        self.used += 1
+        self._flushed = False
+        self._request_ended = False
+        self._response_begun = False
+        self._response_ended = False
+        self._interim = 0
+        return self
+
+    @property
+    def idle_hint(self) -> int:
+        """What the server said of its idle timeout, in seconds, or 0."""
+        return self._decoder.idle_hint
+
+    # From the transport.
+
+    def connection_made(self, transport: Any) -> None:
+        """The connection is open."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the server."""
+        turn = self.runtime.turn
+        turn.begin()
+        if self._busy:
+            try:
+                self._decoder.feed(data)
+            except h1.H1Error:
+                self._break(Failure.PROTOCOL)
+            else:
+                if self._response_ended and self._busy:
+                    self._release()
+        else:
+            # An answer to nothing (RFC 9112 9.2 lets us close, nothing else is safe).
+            self._drop()
+        turn.end()
+
+    def eof_received(self) -> bool:
+        """The server closed its side."""
+        turn = self.runtime.turn
+        turn.begin()
+        if self._busy and not self._response_ended and self._decoder.eof():
+            self._response_ended = True
+            self._drop()
+        turn.end()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        turn = self.runtime.turn
+        turn.begin()
+        idle = not self._busy and not self._closing
+        if self._busy and error is None and not self._response_ended and self._decoder.eof():
+            self._response_ended = True
+        self.transport = None
+        if not self._response_ended:
+            self._fail(self._failure())
+        self._busy = False
+        self.owner.on_closed(self, idle)
+        turn.end()
+
+    def _failure(self) -> Failure:
+        if not self._flushed:
+            return Failure.UNSENT
+        if self.used > 1 and not self._response_begun:
+            return Failure.STALE_REUSE
+        return Failure.RESET
+
+    def pause_writing(self) -> None:
+        """The server reads slower than we write."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """The server has caught up."""
+        self.write_paused = False
+        turn = self.runtime.turn
+        turn.begin()
+        if self.receiver is not None:
+            self.receiver.on_writable()
+        turn.end()
+
+    # From the decoder.
+
+    def on_informational_head(self, head: ResponseHead) -> None:
+        """A 1xx response."""
+        self._interim += 1
+        if self._interim > _MAX_INTERIM:
+            raise h1.H1Error("too many 1xx responses")
+        if self.receiver is not None:
+            self.receiver.on_informational(head)
+
+    def on_message_head(self, head: ResponseHead, end: bool) -> None:
+        """The final response head; one that answers nothing poisons the connection."""
+        if self._response_begun:
+            raise h1.H1Error("a second answer to one request")
+        self._response_begun = True
+        self._response_ended = end
+        if self.receiver is not None:
+            self.receiver.on_head(head, end)
+
+    def on_message_data(self, data: bytes, end: bool) -> None:
+        """Response body."""
+        self._response_ended = end
+        if self.receiver is not None:
+            self.receiver.on_data(data, end)
+
+    def on_message_end(self, trailers: Headers) -> None:
+        """The end of a chunked or close-delimited body."""
+        self._response_ended = True
+        if self.receiver is None:
+            return
+        trailers = without(trailers, NOT_IN_TRAILERS) if trailers else trailers
+        if trailers:
+            self.receiver.on_trailers(trailers)
+        else:
+            self.receiver.on_data(b"", True)
+
+    # Stream: what the attempt asks for.
+
+    def send_head(self, head: RequestHead, end: bool) -> None:
+        """The request head; chunked when its length is not known."""
+        self._decoder.expect(head)
+        data, self._chunked = h1.encode_request(head, end)
+        self._out.append(data)
+        self._request_ended = end
+        self._mark()
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """Requests have no interim heads."""
+
+    def send_data(self, data: bytes, end: bool) -> bool:
+        """Body bytes of the request, or tunnelled ones."""
+        if self._request_ended or self.transport is None:
+            return True
+        if not self._chunked:
+            if data:
+                self._out.append(data)
+        elif data:
+            self._out.append(b"%x\r\n" % len(data))
+            self._out.append(data)
+            self._out.append(b"\r\n0\r\n\r\n" if end else b"\r\n")
+        elif end:
+            self._out.append(b"0\r\n\r\n")
+        self._request_ended = end
+        self._mark()
+        return not self.write_paused
+
+    def send_trailers(self, trailers: Headers) -> None:
+        """Trailers of the request; without chunks there is no place for them."""
+        if self._request_ended or self.transport is None:
+            return
+        if self._chunked:
+            self._out.append(h1.encode_trailers(trailers))
+        self._request_ended = True
+        self._mark()
+
+    def pause(self) -> None:
+        """Read no more of the response."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read the response again."""
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    def reset(self, failure: Failure) -> None:
+        """Give the exchange up: HTTP/1 can only do that by closing."""
+        self.receiver = None
+        self._response_ended = True
+        self._drop()
+
+    # Output and the way back.
+
+    def _mark(self) -> None:
+        if not self.dirty:
+            self.runtime.turn.mark(self)
+
+    def flush(self) -> None:
+        """Write what this turn produced."""
+        self.dirty = False
+        out = self._out
+        if out and self.transport is not None:
+            self._flushed = True
+            if len(out) == 1:
+                self.transport.write(out[0])
+            else:
+                self.transport.writelines(out)
+            self._out = []
+        if self._response_ended and self._busy:
+            self._release()
+
+    def _release(self) -> None:
+        """Both directions ended: back to the pool, or closed when it is spoilt."""
+        if not self._request_ended or self._decoder.tunnelled:
+            self._drop()
+            return
+        if self._out:
+            return  # the flush of this turn comes first
+        self.receiver = None
+        self._busy = False
+        if self._decoder.keep_alive and self._decoder.between_messages and self.transport is not None:
+            self.idle_since = self.runtime.turn.now
+            self.owner.on_idle(self)
+        else:
+            self.close()
+
+    def _break(self, failure: Failure) -> None:
+        self._fail(failure)
+        self._drop()
+
+    def _fail(self, failure: Failure) -> None:
+        receiver, self.receiver = self.receiver, None
+        ended, self._response_ended = self._response_ended, True
+        if receiver is not None and not ended:
+            receiver.on_reset(failure)
+
+    def _drop(self) -> None:
+        """Close without a way back."""
+        self.receiver = None
+        self._closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        """Close in good order."""
+        self._closing = True
+        if self.transport is not None:
+            self.transport.close()

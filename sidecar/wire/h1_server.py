@@ -1,0 +1,462 @@
+"""HTTP/1.1 downstream: one client's connection, its requests one after the other.
+
+The connection is itself the Stream of the message pair that is under way: HTTP/1
+has only one at a time. A pipelined request is parsed and waits in a queue until
+the answer before it has been written (RFC 9112 9.3.2).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.codec import h1
+from sidecar.codec.fields import NOT_IN_TRAILERS
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.headers import Headers, without
+from sidecar.model.outcome import Failure
+from sidecar.model.stream import Receiver
+from sidecar.proxy.runtime import Runtime
+
+# What a client may send ahead while it waits for answers.
+_PIPELINE_EVENTS = 64
+# How long the rest of a request is read and dropped after an early answer, so
+# that closing does not destroy the answer in the client's buffer (RFC 9112 9.6).
+_LINGER_SECONDS = 2.0
+
+
+class H1ServerConnection(asyncio.Protocol):
+    """One accepted connection that speaks HTTP/1.
+
+    `begin(stream, head, end)` makes the exchange of a request and sets
+    `receiver`. `on_closed(connection)` is called once at the end.
+    """
+
+    protocol = "http1"
+
+    __slots__ = (
+        "_awaiting_send",
+        "_begin",
+        "_bodyless",
+        "_chunked",
+        "_close_after",
+        "_decoder",
+        "_http11",
+        "_idle_token",
+        "_lingering",
+        "_on_closed",
+        "_out",
+        "_queue",
+        "_reading_paused",
+        "_request_ended",
+        "_response_started",
+        "_tunnel",
+        "_upgrade_asked",
+        "_waiting",
+        "dirty",
+        "draining",
+        "runtime",
+        "peer",
+        "receiver",
+        "transport",
+        "write_paused",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        begin: Callable[[Any, RequestHead, bool], None],
+        on_closed: Callable[[Any], None],
+        peer: str = "",
+    ) -> None:
+        self.runtime = runtime
+        self.peer = peer
+        self.receiver: Receiver | None = None
+        self.transport: Any = None
+        self.dirty = False
+        self.draining = False
+        self.write_paused = False
+        self._begin = begin
+        self._on_closed = on_closed
+        self._decoder = h1.RequestDecoder(self)
+        self._out: list[bytes] = []
+        # Heads, data and ends of pipelined requests, as the decoder told them.
+        self._queue: deque[tuple[str, Any, bool]] = deque()
+        self._busy_reset()
+        self._close_after = False
+        self._lingering = False
+        self._tunnel = False
+        self._reading_paused = False
+        self._idle_token = 0
+
+    def _busy_reset(self) -> None:
+        self._waiting = False  # a response is owed
+        self._request_ended = True
+        self._response_started = False
+        self._http11 = True
+        self._chunked = False
+        self._bodyless = False
+        self._upgrade_asked = False
+        self._awaiting_send = False
+
+    # From the transport.
+
+    def connection_made(self, transport: Any) -> None:
+        """The connection is open."""
+        self.transport = transport
+        self._idle_token = self.runtime.timers.add(self.runtime.header_timeout, self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        turn = self.runtime.turn
+        turn.begin()
+        if not self._lingering:
+            try:
+                self._decoder.feed(data)
+            except h1.H1Error as error:
+                self._refuse(error)
+        turn.end()
+
+    def eof_received(self) -> bool:
+        """The client closed its side. Outside a tunnel that is a client that has
+        left: like nginx and Envoy we stop working for it."""
+        turn = self.runtime.turn
+        turn.begin()
+        keep = False
+        if self._tunnel and self.receiver is not None and not self._request_ended:
+            self._request_ended = True
+            self.receiver.on_data(b"", True)
+            keep = True
+        turn.end()
+        return keep
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        turn = self.runtime.turn
+        turn.begin()
+        self._forget_idle()
+        self._queue.clear()
+        receiver, self.receiver = self.receiver, None
+        self.transport = None
+        if receiver is not None:
+            receiver.on_reset(Failure.CANCELLED)
+        self._on_closed(self)
+        turn.end()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than we write."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.write_paused = False
+        turn = self.runtime.turn
+        turn.begin()
+        if self.receiver is not None:
+            self.receiver.on_writable()
+        turn.end()
+
+    # From the decoder.
+
+    def on_message_head(self, head: RequestHead, end: bool) -> None:
+        """A request: now its turn, or to be kept until it is."""
+        if self._close_after and not self._waiting:
+            return  # the connection is on its way out
+        if self._waiting or self._queue:
+            self._enqueue("head", head, end, (self._decoder.keep_alive, self._decoder.version))
+            return
+        self._start(head, end, self._decoder.keep_alive, self._decoder.version)
+
+    def on_message_data(self, data: bytes, end: bool) -> None:
+        """Request body, or tunnelled bytes."""
+        if self._queue:
+            self._enqueue("data", data, end)
+        elif self.receiver is not None and not self._request_ended:
+            self._request_ended = end
+            self.receiver.on_data(data, end)
+
+    def on_message_end(self, trailers: Headers) -> None:
+        """The end of a chunked request body."""
+        if self._queue:
+            self._enqueue("end", trailers, True)
+        elif self.receiver is not None and not self._request_ended:
+            self._request_ended = True
+            trailers = without(trailers, NOT_IN_TRAILERS) if trailers else trailers
+            if trailers:
+                self.receiver.on_trailers(trailers)
+            else:
+                self.receiver.on_data(b"", True)
+
+    def _enqueue(self, kind: str, item: Any, end: bool, extra: Any = None) -> None:
+        self._queue.append((kind, item if extra is None else (item, *extra), end))
+        if len(self._queue) >= _PIPELINE_EVENTS or kind == "data":
+            self._pause_reading()
+
+    def _start(self, head: RequestHead, end: bool, keep_alive: bool, version: str) -> None:
+        """The request's turn has come."""
+        self._forget_idle()
+        self._waiting = True
+        self._request_ended = end
+        self._response_started = False
+        self._bodyless = head.method == b"HEAD"
+        self._upgrade_asked = bool(head.upgrade)
+        self._http11 = version == "1.1"
+        self._chunked = False
+        if not keep_alive or self.draining:
+            self._close_after = True
+        self._begin(self, head, end)
+
+    # Stream: what the exchange asks for.
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """A 1xx response; HTTP/1.0 clients know none (RFC 9110 15.2)."""
+        if self._http11 and not self._response_started and self._waiting:
+            self._write(h1.encode_response(head, True, False, b"")[0])
+
+    def send_head(self, head: ResponseHead, end: bool) -> None:
+        """The response head; chunked when its length is not known."""
+        if not self._waiting:
+            return
+        self._response_started = True
+        if head.status == 101:
+            connection = b"upgrade"
+            self._tunnel = True
+        else:
+            if end and not self._request_ended and not self._upgrade_asked:
+                self._close_after = True
+            if self.draining:
+                self._close_after = True
+            if not end and head.length is None and not self._http11:
+                self._close_after = True  # only the end of the connection can end the body
+            connection = b"close" if self._close_after else b"" if self._http11 else b"keep-alive"
+        if self._bodyless and head.length is None:
+            head = ResponseHead(head.status, head.headers, 0, head.reason)
+        data, self._chunked = h1.encode_response(head, end, self._http11, connection)
+        self._write(data)
+        if self._tunnel:
+            self._decoder.upgraded()
+        if end:
+            self._response_ended()
+
+    def send_data(self, data: bytes, end: bool) -> bool:
+        """Body bytes of the response, or tunnelled ones."""
+        if not self._waiting:
+            return True
+        if self._chunked:
+            if data:
+                self._out.append(b"%x\r\n" % len(data))
+                self._out.append(data)
+                self._out.append(b"\r\n0\r\n\r\n" if end else b"\r\n")
+            elif end:
+                self._out.append(b"0\r\n\r\n")
+        elif data:
+            self._out.append(data)
+        self._mark()
+        if end:
+            self._response_ended()
+        return not self.write_paused
+
+    def send_trailers(self, trailers: Headers) -> None:
+        """Trailers end the body; without chunks there is no place for them."""
+        if not self._waiting:
+            return
+        if self._chunked:
+            self._write(h1.encode_trailers(trailers))
+        self._response_ended()
+
+    def pause(self) -> None:
+        """Read no more of the request body."""
+        self._pause_reading()
+
+    def resume(self) -> None:
+        """Read the request body again."""
+        if not self._queue:
+            self._resume_reading()
+
+    def reset(self, failure: Failure) -> None:
+        """Break the connection off: the only way to spoil a response that has begun."""
+        self.receiver = None
+        self._waiting = False
+        if self.transport is not None:
+            self._flush_out()
+            self.transport.abort() if self._response_started else self.transport.close()
+
+    # Between messages.
+
+    def _response_ended(self) -> None:
+        self.receiver = None
+        self._waiting = False
+        if self._tunnel:
+            self._finish_writing()
+            return
+        if self._upgrade_asked:
+            self._request_ended = True
+            self._upgrade_asked = False
+        elif not self._request_ended:
+            self._close_after = True
+            self._lingering = True
+        if self._close_after:
+            self._queue.clear()
+            self._awaiting_send = True  # close once it is written
+            self._mark()
+            return
+        self._idle_token = self.runtime.timers.add(self.runtime.idle_timeout, self)
+        # The decoder may be in the middle of `feed`: the next request starts when
+        # this turn ends, not inside the response of this one.
+        if self._queue or self._reading_paused or not self._decoder.awaiting_request:
+            self.runtime.turn.at_end(self)
+
+    def on_turn_end(self) -> None:
+        """Start the next pipelined request, if there is one."""
+        if self.transport is None or self._waiting or self._close_after:
+            return
+        if self._decoder.holding:
+            try:
+                self._decoder.refused()
+            except h1.H1Error as error:
+                self._refuse(error)
+                return
+        while self._queue and not self._waiting:
+            _, (head, keep_alive, version), end = self._queue.popleft()
+            body: list[tuple[str, Any, bool]] = []
+            while self._queue and self._queue[0][0] != "head":
+                body.append(self._queue.popleft())
+            self._replay(head, end, keep_alive, version, body)
+        if not self._queue:
+            self._resume_reading()
+
+    def _replay(self, head: RequestHead, end: bool, keep_alive: bool, version: str, body: list[Any]) -> None:
+        """A request that was parsed before its turn: told again, in order."""
+        later, self._queue = self._queue, deque()
+        self._start(head, end, keep_alive, version)
+        for kind, item, ended in body:
+            if kind == "data":
+                self.on_message_data(item, ended)
+            else:
+                self.on_message_end(item)
+        self._queue = later
+
+    def _refuse(self, error: h1.H1Error) -> None:
+        """The client's bytes are wrong: say so if an answer is still possible, and close."""
+        if self._waiting and self.receiver is not None and not self._request_ended:
+            # The body of the request under way is broken.
+            receiver, self.receiver = self.receiver, None
+            started = self._response_started
+            self._waiting = False
+            receiver.on_reset(Failure.BAD_REQUEST)
+            if started:
+                if self.transport is not None:
+                    self.transport.abort()
+                return
+        elif self._waiting or self._queue:
+            # The requests before it are answered first.
+            self._close_after = True
+            self._pause_reading()
+            return
+        self.runtime.refused(self, error.status, str(error))
+        self._write(error_response(error.status, str(error)))
+        self._close_after = True
+        self._lingering = True
+        self._awaiting_send = True
+
+    # Output.
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+        self._mark()
+
+    def _mark(self) -> None:
+        if not self.dirty:
+            self.runtime.turn.mark(self)
+
+    def flush(self) -> None:
+        """Write what this turn produced."""
+        self.dirty = False
+        self._flush_out()
+        if self._awaiting_send:
+            self._awaiting_send = False
+            self._finish_writing()
+
+    def _flush_out(self) -> None:
+        out = self._out
+        if out and self.transport is not None:
+            if len(out) == 1:
+                self.transport.write(out[0])
+            else:
+                self.transport.writelines(out)
+            self._out = []
+
+    def _finish_writing(self) -> None:
+        """Close, or first drop what the client is still sending."""
+        if self.transport is None:
+            return
+        self._flush_out()
+        if self._tunnel and not self._request_ended:
+            self.transport.write_eof()
+        elif self._lingering:
+            self._reading_paused = False
+            self.transport.resume_reading()
+            self.transport.write_eof()
+            self._forget_idle()
+            self._idle_token = self.runtime.timers.add(_LINGER_SECONDS, self)
+        else:
+            self.transport.close()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self.transport is not None:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    # Timers and drain.
+
+    def _forget_idle(self) -> None:
+        if self._idle_token:
+            self.runtime.timers.cancel(self._idle_token)
+            self._idle_token = 0
+
+    def on_timer(self, token: int) -> None:
+        """No request within the idle timeout, or the linger is over."""
+        if token == self._idle_token and self.transport is not None and not self._waiting:
+            self._idle_token = 0
+            self.transport.abort() if self._lingering else self.transport.close()
+
+    @property
+    def open_streams(self) -> int:
+        """1 while a request is under way, else 0."""
+        return int(self._waiting or bool(self._queue))
+
+    def drain(self) -> None:
+        """Close after the answer that is under way; at once when there is none."""
+        self.draining = True
+        if not self._waiting and not self._queue and self.transport is not None:
+            if self._decoder.awaiting_request:
+                self.transport.close()
+            else:
+                self._close_after = True
+
+    def abort(self) -> None:
+        """Give up whatever is under way."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def error_response(status: int, message: str) -> bytes:
+    """A reply to bytes that never became a request."""
+    reason = {413: "too_large", 414: "too_large", 431: "too_large"}.get(status, "bad_request")
+    text = message.replace("\\", "\\\\").replace('"', '\\"')
+    body = b'{"error":"%b","message":"%b"}' % (reason.encode(), text.encode("ascii", "replace"))
+    head = ResponseHead(
+        status,
+        [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-sidecar-error", reason.encode()),
+        ],
+        len(body),
+    )
+    return h1.encode_response(head, False, False, b"close")[0] + body

@@ -1,0 +1,115 @@
+"""Timers for many requests: a wheel of ticks over one `loop.call_at`.
+
+Nearly every deadline is cancelled before it fires, so adding and cancelling must
+cost next to nothing: a tick's timers are one dict, found by the token itself.
+Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 6,
+with a heap of the ticks in use in place of a turning wheel, so that an idle
+process sleeps.
+"""
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Protocol
+
+from sidecar.wire.turn import Turn
+
+TICKS_PER_SECOND = 200  # a timer fires at most 5 ms late
+# From one second on, ticks are rounded up to a tenth: fewer ticks are in use.
+_COARSE_FROM = 1.0
+_COARSE = TICKS_PER_SECOND // 10
+
+_TICK_BITS = 44
+_TICK_MASK = (1 << _TICK_BITS) - 1
+
+
+class Timed(Protocol):
+    """Who waits."""
+
+    def on_timer(self, token: int) -> None:
+        """The time that `add` gave this token for is over."""
+
+
+class Timers:
+    """A set of one-shot timers. Not thread-safe; callbacks run inside a turn."""
+
+    __slots__ = ("_armed", "_clock", "_handle", "_heap", "_loop", "_offset", "_serial", "_ticks", "_turn")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn, clock: Callable[[], float]) -> None:
+        self._loop = loop
+        self._turn = turn
+        self._clock = clock
+        self._ticks: dict[int, dict[int, Timed]] = {}
+        self._heap: list[int] = []
+        self._serial = 0
+        self._armed = 0
+        self._handle: asyncio.TimerHandle | None = None
+
+    def add(self, delay: float, timed: Timed) -> int:
+        """Call `timed.on_timer(token)` after `delay` seconds; the token cancels."""
+        # The next whole tick: never early, and never the one that is firing now.
+        tick = int((self._clock() + delay) * TICKS_PER_SECOND) + 1
+        if delay >= _COARSE_FROM:
+            tick += -tick % _COARSE
+        waiting = self._ticks.get(tick)
+        if waiting is None:
+            waiting = self._ticks[tick] = {}
+            heappush(self._heap, tick)
+            if not self._armed or tick < self._armed:
+                self._arm(tick)
+        self._serial += 1
+        token = (self._serial << _TICK_BITS) | tick
+        waiting[token] = timed
+        return token
+
+    def cancel(self, token: int) -> None:
+        """Forget a timer; one that fired or was cancelled before is no error."""
+        waiting = self._ticks.get(token & _TICK_MASK)
+        if waiting is not None:
+            waiting.pop(token, None)
+
+    def __len__(self) -> int:
+        """How many timers are waiting."""
+        return sum(len(waiting) for waiting in self._ticks.values())
+
+    def _arm(self, tick: int) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed = tick
+        delay = tick / TICKS_PER_SECOND - self._clock()
+        self._handle = self._loop.call_later(max(0.0, delay), self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        """Fire what is due, then sleep until the next tick in use."""
+        self._handle = None
+        now = int(self._clock() * TICKS_PER_SECOND)
+        self._turn.begin()
+        try:
+            while self._heap and self._heap[0] <= now:
+                self._fire(heappop(self._heap))
+        finally:
+            self._armed = 0
+            if self._heap:
+                self._arm(self._heap[0])
+            self._turn.end()
+
+    def _fire(self, tick: int) -> None:
+        # Popped one by one out of a dict that stays in place: a callback may still
+        # cancel a timer of the same tick.
+        waiting = self._ticks[tick]
+        while waiting:
+            token, timed = waiting.popitem()
+            try:
+                timed.on_timer(token)
+            except Exception as error:  # one broken callback must not stop the clock
+                self._loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
+        del self._ticks[tick]
+
+    def close(self) -> None:
+        """Stop for good: nothing fires any more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._ticks.clear()
+        self._heap.clear()
+        self._armed = 0

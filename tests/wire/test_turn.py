@@ -1,0 +1,175 @@
+"""sidecar.wire.turn: who is flushed, when, and how often."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.wire.turn import Turn
+from tests.support.clock import FakeClock
+from tests.wire.h2_peers import FakeLoop
+
+
+class Connection:
+    """Marks others while it flushes, as often as it is told to."""
+
+    def __init__(self, turn: Turn, name: str, log: list[str], then: "list[Connection] | None" = None) -> None:
+        self.dirty = False
+        self._turn = turn
+        self._name = name
+        self._log = log
+        self._then = then or []
+
+    def say(self) -> None:
+        if not self.dirty:
+            self._turn.mark(self)
+
+    def flush(self) -> None:
+        self._log.append(self._name)
+        for other in self._then:
+            other.say()
+        self._then = []
+
+    def on_turn_end(self) -> None:
+        self._log.append(f"end of {self._name}")
+        self.say()
+
+
+class Broken(Connection):
+    def flush(self) -> None:
+        raise RuntimeError("flush")
+
+    def on_turn_end(self) -> None:
+        raise RuntimeError("turn end")
+
+
+@pytest.fixture
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def turn(loop: Any, clock: FakeClock) -> Turn:
+    return Turn(loop, clock)
+
+
+def test_a_connection_is_flushed_once_at_the_end(turn: Turn) -> None:
+    log: list[str] = []
+    one = Connection(turn, "one", log)
+    turn.begin()
+    one.say()
+    one.say()
+    assert log == []
+    turn.end()
+    assert log == ["one"]
+    assert not one.dirty
+
+
+def test_in_the_order_in_which_they_spoke(turn: Turn) -> None:
+    log: list[str] = []
+    turn.begin()
+    for name in ("b", "a", "c"):
+        Connection(turn, name, log).say()
+    turn.end()
+    assert log == ["b", "a", "c"]
+
+
+def test_what_a_flush_makes_dirty_is_flushed_in_the_same_turn(turn: Turn, loop: FakeLoop) -> None:
+    log: list[str] = []
+    one = Connection(turn, "one", log)
+    two = Connection(turn, "two", log, [one])
+    one._then = [two, one]
+    turn.begin()
+    one.say()
+    turn.end()
+    assert log == ["one", "two", "one"]
+    assert loop.soon == []
+
+
+def test_a_nested_turn_does_not_flush(turn: Turn) -> None:
+    log: list[str] = []
+    turn.begin()
+    turn.begin()
+    Connection(turn, "one", log).say()
+    turn.end()
+    assert log == []
+    turn.end()
+    assert log == ["one"]
+
+
+def test_outside_a_turn_one_is_scheduled_once(turn: Turn, loop: FakeLoop) -> None:
+    log: list[str] = []
+    Connection(turn, "one", log).say()
+    Connection(turn, "two", log).say()
+    assert log == []
+    assert len(loop.soon) == 1
+    loop.run()
+    assert log == ["one", "two"]
+    Connection(turn, "three", log).say()
+    loop.run()
+    assert log == ["one", "two", "three"]
+
+
+def test_a_turn_takes_what_was_marked_before_it(turn: Turn, loop: FakeLoop) -> None:
+    log: list[str] = []
+    Connection(turn, "one", log).say()
+    turn.begin()
+    turn.end()
+    assert log == ["one"]
+    loop.run()
+    assert log == ["one"]
+
+
+def test_the_end_is_told_before_anything_is_written(turn: Turn) -> None:
+    log: list[str] = []
+    one, two = Connection(turn, "one", log), Connection(turn, "two", log)
+    turn.begin()
+    one.say()
+    turn.at_end(two)
+    turn.end()
+    assert log == ["end of two", "one", "two"]
+    turn.begin()
+    turn.end()
+    assert log == ["end of two", "one", "two"]
+
+
+def test_the_end_is_told_outside_a_turn_as_well(turn: Turn, loop: FakeLoop) -> None:
+    log: list[str] = []
+    turn.at_end(Connection(turn, "one", log))
+    loop.run()
+    assert log == ["end of one", "one"]
+
+
+def test_one_that_fails_does_not_lose_the_others(turn: Turn, loop: FakeLoop) -> None:
+    log: list[str] = []
+    broken = Broken(turn, "broken", log)
+    turn.begin()
+    broken.say()
+    turn.at_end(broken)
+    Connection(turn, "one", log).say()
+    turn.end()
+    assert log == ["one"]
+    assert [str(report["exception"]) for report in loop.reported] == ["turn end", "flush"]
+    turn.begin()
+    Connection(turn, "two", log).say()
+    turn.end()
+    assert log == ["one", "two"]
+
+
+def test_now_is_the_time_at_which_the_outermost_turn_began(turn: Turn, clock: FakeClock) -> None:
+    clock.advance(1)
+    turn.begin()
+    began = turn.now
+    assert began == clock()
+    clock.advance(1)
+    turn.begin()
+    assert turn.now == began
+    turn.end()
+    turn.end()
+    turn.begin()
+    assert turn.now == clock()
+    turn.end()
