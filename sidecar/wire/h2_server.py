@@ -30,7 +30,7 @@ Begin = Callable[[Any, RequestHead, bool], None]
 # The PING tells when it was one; a client that does not answer gets this long.
 _DRAIN_SECONDS = 1.0
 _DRAIN_PING = b"draining"
-# The idle timeout is looked at so many times: it is at most this much late.
+# The idle timeout is looked at so many times: it is at most a quarter late.
 _IDLE_CHECKS = 4
 # A header list over 64 KiB does not come in fewer bytes than this, except from an
 # attacker, for whom the library's own limit is set.
@@ -65,8 +65,9 @@ class H2ServerConnection(H2Connection):
         self.peer = peer
         self._begin = begin
         self._on_closed = on_closed
-        # Streams whose response is complete and whose request is not.
-        self._finishing: dict[int, H2ServerStream] = {}
+        # Streams whose response is complete and whose request is not; True where the
+        # end of the response may still wait for the window (see _has_left).
+        self._finishing: dict[int, bool] = {}
         self._measure = False  # whether the next header list may be a large one
         self._latest = 0  # the last stream that was begun
         self._began = 0  # the same at the last idle check
@@ -141,7 +142,8 @@ class H2ServerConnection(H2Connection):
             self._began = self._latest
         else:
             self._idle_checks += 1
-        if self._idle_checks >= _IDLE_CHECKS:
+        # The first check of the row may have come right after the last request.
+        if self._idle_checks > _IDLE_CHECKS:
             self._idle_token = 0
             self.drain()
         else:
@@ -154,7 +156,10 @@ class H2ServerConnection(H2Connection):
         stream.receiver = None
         if stream.held:
             self.release(stream)
-        self._finishing[stream.id] = stream
+        try:
+            self._finishing[stream.id] = self.h2.queued_body_size(stream.id) == 0
+        except H2Error:
+            pass  # the connection is over
 
     # Events.
 
@@ -238,25 +243,24 @@ class H2ServerConnection(H2Connection):
     def _stop_uploads(self) -> None:
         """Tell clients whose response has left entirely not to send the rest of
         their request: RST_STREAM with NO_ERROR (RFC 9113 8.1)."""
-        for stream_id, stream in list(self._finishing.items()):
-            if stream.closed or stream.remote_ended:
+        for stream_id, end_is_alone in list(self._finishing.items()):
+            stream = self.streams.get(stream_id)
+            if stream is None or stream.remote_ended:
                 del self._finishing[stream_id]
-            elif self._has_left(stream_id):
+            elif self._has_left(stream_id, end_is_alone):
                 del self._finishing[stream_id]
-                self.streams.pop(stream_id, None)
                 self.drop(stream, int(ErrorCode.NO_ERROR))
 
-    def _has_left(self, stream_id: int) -> bool:
-        """Whether everything of a stream was written, its end included. An end may
-        wait for the window even when no byte does."""
-        if self.write_paused:
-            return False
+    def _has_left(self, stream_id: int, end_is_alone: bool) -> bool:
+        """Whether a response was written to its last frame. Its end goes with the
+        last byte, but one that is said after all bytes have gone is an empty frame
+        of its own, and libnghttp2 lets even that wait for the window."""
         connection = self.h2
         try:
-            return (
-                connection.queued_body_size(stream_id) == 0
-                and connection.remote_window_size > 0
-                and connection.stream_remote_window_size(stream_id) > 0
+            if self.write_paused or connection.queued_body_size(stream_id):
+                return False
+            return not end_is_alone or (
+                connection.remote_window_size > 0 and connection.stream_remote_window_size(stream_id) > 0
             )
         except H2Error:
             return False

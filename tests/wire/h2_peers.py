@@ -204,7 +204,7 @@ class _Wired:
         while True:
             self.runtime.loop.run()
             data = self.transport.take() if peer_reads else b""
-            if data:
+            if data and not self.of(ngh2.ConnectionClosed):
                 self.peer.receive_data(data)
             self.events += self.peer.events()
             back = self.peer.data_to_send()
@@ -251,7 +251,9 @@ class Downstream(_Wired):
         self.closed: list[Any] = []
         self.on_begin: Callable[[Any, RequestHead, bool], None] = lambda stream, head, end: None
         self.connection = H2ServerConnection(self.runtime, self._begin, self.closed.append)  # type: ignore[arg-type]
-        self.peer = ngh2.Connection(ngh2.Role.CLIENT, ngh2.Configuration(auto_window_update=auto_window_update))
+        # Its own limit on what it sends is far above ours on what we take.
+        config = ngh2.Configuration(auto_window_update=auto_window_update, max_send_header_block_length=10_000_000)
+        self.peer = ngh2.Connection(ngh2.Role.CLIENT, config)
         self.peer.initiate_connection(settings)
         self.connection.connection_made(self.transport)
         self.pump()
