@@ -291,6 +291,7 @@ class Upstream(_Wired):
         self.connection.connection_made(self.transport)
         if pump:
             self.pump()
+            self.told.clear()  # of the room that the first SETTINGS made
 
     def on_available(self, connection: Any) -> None:
         self.told.append("available")

@@ -202,7 +202,8 @@ class TestFlowControl:
                     return
 
         heard.on_writable_do = send
-        down.in_turn(lambda: (stream.send_head(OK, False), send()))
+        down.in_turn(lambda: stream.send_head(OK, False))
+        down.in_turn(send)
         received = 0
         rounds = 0
         while received < len(body):
