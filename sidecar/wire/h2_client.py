@@ -198,8 +198,6 @@ class H2ClientConnection(H2Connection):
                         self._window_opened(event.stream_id)
                 else:
                     self._on_rare_event(event)
-            except H2Error:
-                raise
             except Exception as error:
                 self._report(error, stream)
 

@@ -220,7 +220,7 @@ class H2Connection(asyncio.Protocol):
             self.abort()
 
     def _dispatch(self, events: list[Any]) -> None:
-        """Tell of every event of the library; H2Error ends the connection."""
+        """Tell of every event of the library."""
         raise NotImplementedError
 
     def _on_data(self, stream: H2Stream | None, stream_id: int, data: bytes, end: bool) -> None:
@@ -237,7 +237,10 @@ class H2Connection(asyncio.Protocol):
             if stream.paused and not stream.closed:
                 stream.held += len(data)
             else:
-                self.h2.acknowledge_received_data(len(data), stream_id)
+                try:
+                    self.h2.acknowledge_received_data(len(data), stream_id)
+                except H2Error:
+                    pass  # the last bytes of a connection that has ended behind them
 
     def _on_trailers(self, stream: H2Stream, headers: tuple[Header, ...]) -> None:
         """Tell of trailers; libnghttp2 sees to it that they end the message."""

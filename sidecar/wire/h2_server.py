@@ -201,8 +201,6 @@ class H2ServerConnection(H2Connection):
                         self._window_opened(event.stream_id)
                 else:
                     self._on_connection_event(event)
-            except H2Error:
-                raise
             except Exception as error:
                 self._report(error, stream)
         # A header block that came in several reads: the next one is measured.
