@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*(?:\[\d+\])?")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*(?:\[[0-9]+\])?")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _GRPC = re.compile(rf"/?({_IDENTIFIER}(?:\.{_IDENTIFIER})*(?:/(?:\*|{_IDENTIFIER})|\.\*))")
 _BALANCE_KEY = re.compile(r"(header|cookie):(.+)|path|source")
@@ -130,6 +130,14 @@ def parse_allowed(value: object) -> str:
         raise BadValueError(f"{shown(port)} is no port: 1 to 65535", 'write "*.example.com:443"')
     if host != "*":
         parse_host(host)
+    return text
+
+
+def parse_authority(value: object) -> str:
+    """A host of a URL, with `:port` when it is not the scheme's own."""
+    text = parse_text(value).lower()
+    if text.startswith("*") or "*" in parse_allowed(text):
+        raise BadValueError(f"{shown(text)} is no host", "write users.example.com or users.example.com:8443")
     return text
 
 

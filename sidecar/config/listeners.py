@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from sidecar.config.clusters import Attempts, GrpcCode, Retry, RetryOn, Timeouts, _Growing
 from sidecar.config.shape import (
     Allowed,
+    Authority,
     Bind,
     EditedFieldName,
     FieldName,
@@ -22,7 +23,7 @@ from sidecar.config.shape import (
     Text,
     word,
 )
-from sidecar.config.units import BadValueError, PositiveDuration, Size, Timeout
+from sidecar.config.units import BadValueError, GivenTimeout, PositiveDuration, Size
 
 Weight = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -123,9 +124,7 @@ class Redirect(Section):
         302, description="301, 302, 303, 307 or 308. Default 302.", json_schema_extra={"enum": list(REDIRECTS)}
     )
     scheme: Annotated[str, *word("http", "https")] | None = Field(None, description="http or https.")
-    host: Text | None = Field(
-        None, description="Host, with :port when it is not the scheme's own.", pattern=r"^[A-Za-z0-9_.\-\[\]:]+$"
-    )
+    host: Authority | None = Field(None, description="Host, with :port when it is not the scheme's own.")
     path: Path | None = Field(None, description="Instead of the whole path.")
     prefix: Path | None = Field(None, description="Instead of the matched prefix or path.")
 
@@ -174,7 +173,7 @@ class RouteRetry(Section):
 
     def over(self, base: Retry) -> Retry:
         """The cluster's retry with this route's changes."""
-        changes = {name: value for name in self.model_fields if (value := getattr(self, name)) is not None}
+        changes = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
         if self.backoff is not None:
             given = {name: value for name in ("base", "max") if (value := getattr(self.backoff, name)) is not None}
             changes["backoff"] = base.backoff.model_copy(update=given)
@@ -184,14 +183,14 @@ class RouteRetry(Section):
 class RouteTimeouts(Section):
     """What a route changes in its cluster's timeouts. None = as the cluster has it, 0.0 = no bound."""
 
-    request: Timeout | None = Field(None, description="The whole exchange, every try included; 0 = none.")
-    try_: Timeout | None = Field(None, alias="try", description="One try; 0 = what is left of the request's.")
-    idle: Timeout | None = Field(None, description="Streams and bodies: no byte either way; 0 = none.")
+    request: GivenTimeout = Field(None, description="The whole exchange, every try included; 0 = none.")
+    try_: GivenTimeout = Field(None, alias="try", description="One try; 0 = what is left of the request's.")
+    idle: GivenTimeout = Field(None, description="Streams and bodies: no byte either way; 0 = none.")
     streams: list[Grpc] | None = Field(None, description="gRPC methods that are streams from the start.")
 
     def over(self, base: Timeouts) -> Timeouts:
         """The cluster's timeouts with this route's changes."""
-        changes = {name: value for name in self.model_fields if (value := getattr(self, name)) is not None}
+        changes = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
         return base.model_copy(update=changes)
 
 
@@ -218,7 +217,7 @@ class Route(Section):
     to: Split | None = Field(None, description="A cluster, or {cluster: weight, ...}.")
     redirect: Redirect | None = Field(None, description="An answer that sends the client elsewhere.")
     respond: Respond | None = Field(None, description="A fixed answer.")
-    timeout: Timeout | None = Field(None, description="Short for timeouts.request.")
+    timeout: GivenTimeout = Field(None, description="Short for timeouts.request.")
     timeouts: RouteTimeouts | None = Field(None, description="Changes to the cluster's timeouts.")
     retry: RouteRetry | None = Field(None, description="Changes to the cluster's retry.")
     rewrite: Rewrite | None = Field(None, description="What the service is asked instead.")

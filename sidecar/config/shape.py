@@ -86,6 +86,7 @@ Bind = Annotated[Address, *_leaf(grammar.parse_bind, _like("127.0.0.1:15001", "u
 Target = Annotated[Address, *_leaf(grammar.parse_target, _like("10.0.0.1:50051", "unix:/run/app.sock"), str)]
 Host = Annotated[str, *_leaf(grammar.parse_host, _like("users.internal", "*.internal"))]
 Allowed = Annotated[str, *_leaf(grammar.parse_allowed, _like("*.example.com:443"))]
+Authority = Annotated[str, *_leaf(grammar.parse_authority, _like("users.example.com:8443"))]
 Path = Annotated[str, *_leaf(grammar.parse_path, {"type": "string", "pattern": "^/"})]
 Regex = Annotated[str, *_leaf(grammar.parse_regex, {"type": "string", "format": "regex"})]
 Method = Annotated[str, *_leaf(grammar.parse_method, {"type": "string", "examples": ["GET", "POST"]})]

@@ -48,7 +48,11 @@ def problem(error: Any) -> Problem:
     reason = _REASONS.get(kind)
     if reason is None:
         return Problem(path, str(error["msg"]))
-    return Problem(path, reason.format(**context), _type_hint(kind, error.get("input")))
+    # 1, not 1.0: as people write it.
+    bounds = {
+        key: int(bound) if isinstance(bound, float) and bound.is_integer() else bound for key, bound in context.items()
+    }
+    return Problem(path, reason.format(**bounds), _type_hint(kind, error.get("input")))
 
 
 def _wrong(error: Any) -> tuple[str, str]:

@@ -9,14 +9,16 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-_DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?(ms|s|m|h)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+# A duration is summed up in integers, 10^9 to the millisecond, so that it is exact.
+_SCALE = 10**9
 # Beyond a year it is a slip of the pen, and event loops refuse such timers.
 _LONGEST = 366 * 24 * 3600.0
 
-_SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB)?")
+_SIZE = re.compile(r"([0-9]{1,16})(B|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_DECIMAL_SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG])i?[bB]?")
+_DECIMAL_SIZE = re.compile(r"([0-9]{1,15})\s*([kKmMgG])i?[bB]?")
 _LARGEST = 1 << 50
 
 
@@ -39,21 +41,21 @@ def parse_duration(value: object) -> float:
         raise BadValueError("must be a duration", "write 250ms, 2s, 5m or 1m30s")
     if value == "0":
         return 0.0
-    seconds = 0.0
+    total = 0
     position = 0
     while position < len(value):
         part = _DURATION_PART.match(value, position)
         if part is None:
             break
-        seconds += float(part[1]) * _SECONDS[part[2]]
+        total += int(part[1] + (part[2] or "").ljust(9, "0")) * _MILLISECONDS[part[3]]
         position = part.end()
     if not value or position < len(value):
         hint = f"write {value}s" if value.isascii() and value.isdigit() else "write 250ms, 2s, 5m or 1m30s"
         raise BadValueError(f"{shown(value)} is no duration", hint)
+    seconds = total / (_SCALE * 1000)
     if seconds > _LONGEST:
-        raise BadValueError(f"{value} is longer than a year")
-    # 0.1 + 0.2 is not 0.3: nanoseconds are finer than any timer here.
-    return round(seconds, 9)
+        raise BadValueError(f"{shown(value)} is longer than a year")
+    return seconds
 
 
 def parse_positive_duration(value: object) -> float:
@@ -74,11 +76,11 @@ def format_duration(seconds: float) -> str | int:
     if seconds == 0:
         return 0
     for unit in ("h", "m", "s"):
-        count = seconds / _SECONDS[unit]
+        count = seconds * 1000 / _MILLISECONDS[unit]
         if count.is_integer():
             return f"{int(count)}{unit}"
-    milliseconds = f"{seconds * 1000:.6f}".rstrip("0").rstrip(".")
-    return f"{milliseconds}ms"
+    number, unit = (seconds, "s") if seconds >= 1 else (seconds * 1000, "ms")
+    return f"{number:.9f}".rstrip("0").rstrip(".") + unit
 
 
 def parse_size(value: object) -> int:
@@ -143,3 +145,10 @@ PositiveDuration = Annotated[
 Timeout = Annotated[float, PlainValidator(parse_timeout), _AS_DURATION, WithJsonSchema(_TIMEOUT_SCHEMA)]
 # Bytes.
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size), WithJsonSchema(_SIZE_SCHEMA)]
+# The same where it may also not be given: None = not given, 0.0 = given as "no limit".
+GivenTimeout = Annotated[
+    float | None,
+    PlainValidator(parse_timeout),
+    PlainSerializer(lambda seconds: None if seconds is None else format_duration(seconds)),
+    WithJsonSchema(_TIMEOUT_SCHEMA),
+]

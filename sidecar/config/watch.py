@@ -35,15 +35,16 @@ def fingerprint(path: str) -> Fingerprint | None:
         descriptor = os.open(resolved, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return None
-        try:
-            # A file beyond the limit is refused whatever it holds.
-            content = file.read(MAX_BYTES + 1)
-        except OSError:
-            return None
+        # A file beyond the limit is refused whatever it holds.
+        content = os.read(descriptor, MAX_BYTES + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     return Fingerprint(resolved, status.st_ino, status.st_mtime_ns, status.st_size, xxhash.xxh3_128_digest(content))
 
 

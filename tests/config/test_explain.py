@@ -1,0 +1,82 @@
+"""Why a request goes where it goes."""
+
+import pytest
+
+from sidecar.config.explain import Explanation, explain, request_head
+from sidecar.config.units import BadValueError
+from tests.config.loading import load
+
+SPEC = load(
+    """
+    clusters:
+      u: {endpoints: ["a:1"], timeouts: {request: 9s}, retry: {idempotent: ["POST /v1/search"]}}
+      v: {endpoints: ["b:1"]}
+    listeners:
+      o:
+        bind: 127.0.0.1:0
+        routes:
+          - {match: {host: u.internal, prefix: /v1, methods: [POST], headers: {x-a: "1"}}, to: u, timeout: 2s}
+          - {match: {grpc: p.S/M}, to: {u: 9, v: 1}}
+          - {match: {path: /old}, redirect: {path: /new}}
+          - {match: {path: /ping}, respond: {}}
+          - {match: {host: "*.v.internal", regex: "/[a-z]+"}, to: v}
+    """
+)
+
+
+def of(method: str, url: str, **headers: str) -> Explanation:
+    fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    (only,) = explain(SPEC, request_head(method, url, fields))
+    return only
+
+
+def test_the_first_that_matches_with_its_effective_policy() -> None:
+    found = of("POST", "http://U.internal:8080/v1/search?q=1", x_a="1")
+    assert found.route is not None
+    assert found.route.name == "o[0]"
+    assert found.targets["u"]["timeouts"]["request"] == "2s"
+    assert found.targets["u"]["may run twice"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "headers", "failed"),
+    [
+        ("POST", "http://x/v1", {"x_a": "1"}, "host is u.internal"),
+        ("GET", "http://u.internal/v1", {"x_a": "1"}, "method is POST"),
+        ("POST", "http://u.internal/v10", {"x_a": "1"}, "path is under /v1"),
+        ("POST", "http://u.internal/v1", {"x_a": "2"}, "header x-a is 1"),
+    ],
+)
+def test_why_a_route_does_not_match(method: str, url: str, headers: dict[str, str], failed: str) -> None:
+    assert of(method, url, **headers).steps[0].failed == failed
+
+
+def test_each_action() -> None:
+    assert of("POST", "/p.S/M", content_type="application/grpc").action() == "to u or v"
+    assert of("GET", "/old").action() == "redirect 302"
+    assert of("GET", "/ping").action() == "respond 200"
+    assert of("GET", "/nothing", host="a.v.internal").action() == "to v"
+    nowhere = of("GET", "/Nothing")
+    assert (nowhere.action(), len(nowhere.steps)) == ("404 no_route", 5)
+    assert all(step.failed for step in nowhere.steps)
+    assert nowhere.as_json()["route"] is None
+
+
+def test_in_words() -> None:
+    lines = of("GET", "/old").lines()
+    assert lines[1:4] == [
+        "  o[0]: no, not so: host is u.internal",
+        "  o[1]: no, not so: is a gRPC call of /p.S/M",
+        "  o[2]: matches",
+    ]
+
+
+@pytest.mark.parametrize("url", ["http://", "x", "http://a:b/", "http://[::1/"])
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(BadValueError):
+        request_head("GET", url, [])
+
+
+def test_the_schemes_own_port_is_not_sent() -> None:
+    assert request_head("GET", "https://a:443/", []).authority == b"a"
+    assert request_head("GET", "http://a:443/", []).authority == b"a:443"
