@@ -129,11 +129,11 @@ def test_shares_follow_the_weights(policy: str, weights: list[int]) -> None:
     working: list[Endpoint] = []
 
     for key in spread_keys(picks):
-        endpoint = balancer.pick((), key, NOW)
-        assert endpoint is not None
-        counted[endpoint] += 1
-        endpoint.in_flight += 1
-        working.append(endpoint)
+        picked = balancer.pick((), key, NOW)
+        assert picked is not None
+        counted[picked] += 1
+        picked.in_flight += 1
+        working.append(picked)
         if len(working) > 200:
             working.pop(0).in_flight -= 1
 

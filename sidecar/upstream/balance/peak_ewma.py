@@ -59,18 +59,14 @@ class PeakEwma(TwoChoices):
         endpoint.cost_at = now
 
     def _better(self, one: Endpoint, other: Endpoint, one_weight: float = 1.0, other_weight: float = 1.0) -> Endpoint:
-        # Both would fade from the later of the two stamps on by the same factor,
-        # which cannot change their order: fading the older one to it is enough.
+        # Fading both to now would scale both by the same factor; only how much longer
+        # one of them fades than the other can change their order.
         ahead = one.cost_at - other.cost_at
         if not -_STALE < ahead < _STALE:
             self._refresh(one, other)
             ahead = 0.0
         one_load = one.cost * (one.in_flight / one_weight + 1.0)
-        other_load = other.cost * (other.in_flight / other_weight + 1.0)
-        if ahead > 0.0:
-            other_load *= exp(-ahead / DECAY)
-        else:
-            one_load *= exp(ahead / DECAY)
+        other_load = other.cost * (other.in_flight / other_weight + 1.0) * exp(-ahead / DECAY)
         if one_weight != other_weight:
             other_load *= _NOISE
         return one if one_load <= other_load else other

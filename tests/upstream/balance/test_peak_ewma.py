@@ -76,6 +76,18 @@ def test_weight_counts_in_the_load(clock: FakeClock) -> None:
     assert set(tally(balancer, range(200), clock())) == {heavy}
 
 
+def test_unequal_weights_are_not_overruled_by_small_differences(clock: FakeClock) -> None:
+    light, heavy = make_endpoints(2, [1, 2])
+    balancer = over([light, heavy])
+    balancer.observe(light, 0.010, clock())
+    balancer.observe(heavy, 0.015, clock())
+    assert tally(balancer, range(3000), clock())[heavy] == pytest.approx(2000, rel=0.1)
+
+    balancer.observe(heavy, 0.021, clock())
+
+    assert set(tally(balancer, range(3000), clock())) == {light}
+
+
 def test_a_slow_one_is_tried_again_as_its_cost_fades(clock: FakeClock) -> None:
     fast, slow = make_endpoints(2)
     balancer = over([fast, slow])

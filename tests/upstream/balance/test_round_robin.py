@@ -48,6 +48,7 @@ def test_shares_are_exact_also_where_the_cycle_is_too_long_to_keep() -> None:
     picked = turns(balancer, 9001)
 
     assert [picked.count(endpoint) for endpoint in endpoints] == [4001, 1999, 3001]
+    assert not balancer._cycle
 
 
 def test_starts_at_a_random_one() -> None:
