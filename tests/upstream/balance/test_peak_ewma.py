@@ -122,6 +122,7 @@ def test_a_new_one_is_taken_for_an_average_one(clock: FakeClock) -> None:
     tally(balancer, range(50), clock())
 
     new = endpoints[3]
+    assert new.cost_at == clock(), "from here on it fades like the others"
     assert new.cost == 0.020, "the median: one endpoint in trouble says nothing of a new one"
     balancer.observe(new, 0.005, clock.advance(0.005))
     assert new.cost < 0.020
