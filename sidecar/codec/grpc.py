@@ -52,7 +52,7 @@ STATUS_NUMBERS = {name: number for number, name in enumerate(STATUS_NAMES)}
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _MAX_DIGITS = 10**8
-_LONGEST = 3600.0 * (_MAX_DIGITS - 1)
+_LONGEST = 3600.0 * _MAX_DIGITS
 # Finest first: the first unit whose number fits into eight digits loses least.
 _FORMATS = ((1e9, b"%dn"), (1e6, b"%du"), (1e3, b"%dm"), (1.0, b"%dS"), (1 / 60, b"%dM"), (1 / 3600, b"%dH"))
 
@@ -96,13 +96,11 @@ def format_timeout(seconds: float) -> bytes:
     what eight digits of a unit can say. At least 1n: zero is not positive."""
     if seconds < 1e-9:
         return b"1n"
-    if seconds >= _LONGEST:
-        return b"99999999H"
     for factor, form in _FORMATS:
-        number = int(seconds * factor)
+        number = int(min(seconds, _LONGEST) * factor)
         if number < _MAX_DIGITS:
-            break
-    return form % number
+            return form % number
+    return b"99999999H"
 
 
 def encode_message(text: str) -> bytes:

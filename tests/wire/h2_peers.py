@@ -122,6 +122,9 @@ class FakeTransport:
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         self.limits = (high, low)
 
+    def get_extra_info(self, name: str) -> Any:
+        return ("127.0.0.1", 40000) if name == "peername" else None
+
     def write(self, data: bytes) -> None:
         assert not self.closing, "written after close"
         self.writes += 1
