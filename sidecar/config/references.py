@@ -84,7 +84,8 @@ def _listener_names(data: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _binds(data: dict[str, Any], locate: Locate) -> Iterator[Problem]:
-    taken: list[tuple[Address, Path]] = []
+    # By port: only the same port can collide.
+    taken: dict[int | str, list[tuple[Address, Path]]] = {}
     for path, value in _bind_texts(data):
         try:
             address = parse_bind(value)
@@ -92,11 +93,13 @@ def _binds(data: dict[str, Any], locate: Locate) -> Iterator[Problem]:
             continue
         if not address.unix and not address.port:
             continue
-        other = next((where for there, where in taken if _collide(address, there)), None)
-        if other is not None:
-            line, column = locate(other)
-            yield Problem(path, f"{address} is taken by {path_text(other)}", f"line {line}, column {column}")
-        taken.append((address, path))
+        rivals = taken.setdefault(address.unix or address.port, [])
+        other = next((where for there, where in rivals if _collide(address, there)), None)
+        if other is None:
+            rivals.append((address, path))
+            continue
+        line, column = locate(other)
+        yield Problem(path, f"{address} is taken by {path_text(other)}", f"line {line}, column {column}")
 
 
 def _bind_texts(data: dict[str, Any]) -> Iterator[tuple[Path, object]]:
@@ -108,23 +111,21 @@ def _bind_texts(data: dict[str, Any]) -> Iterator[tuple[Path, object]]:
 
 
 def _collide(one: Address, other: Address) -> bool:
-    if one == other:
-        return True
-    if one.unix or other.unix or one.port != other.port:
-        return False
-    return one.host in _ANYWHERE or other.host in _ANYWHERE
+    """Whether two addresses with the same port or the same path cannot both be bound."""
+    return one == other or (not one.unix and (one.host in _ANYWHERE or other.host in _ANYWHERE))
 
 
 def _unreachable(data: dict[str, Any], locate: Locate) -> Iterator[Problem]:
     for path, routes in _routes(data):
-        seen: list[tuple[object, Path]] = []
+        # By its text: equal matches written in another order are rare, and harmless.
+        seen: dict[str, Path] = {}
         everything: Path | None = None
         for index, route in enumerate(routes):
             if not isinstance(route, dict):
                 continue
             here = (*path, index)
             match = route.get("match") or {}
-            earlier = everything or next((where for there, where in seen if there == match), None)
+            earlier = everything or seen.get(repr(match))
             if earlier is not None:
                 why = "takes everything" if everything else "takes the same"
                 line, column = locate(earlier)
@@ -132,7 +133,7 @@ def _unreachable(data: dict[str, Any], locate: Locate) -> Iterator[Problem]:
                 yield Problem(here, reason, "move it up" if everything else "")
             elif not match:
                 everything = here
-            seen.append((match, here))
+            seen.setdefault(repr(match), here)
 
 
 def _route_names(data: dict[str, Any], locate: Locate) -> Iterator[Problem]:

@@ -48,7 +48,11 @@ def _is_container(annotation: Any) -> bool:
 
 def nearest(word: str, known: list[str]) -> str:
     """A hint that names the nearest known word, or lists them when they are few."""
-    close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    candidates = known
+    if len(known) > 100:
+        # Comparing is slow: a thousand typos among a thousand clusters must not take minutes.
+        candidates = [other for other in known if other[:1].lower() == word[:1].lower()][:100]
+    close = get_close_matches(word.lower(), candidates, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
     return f"known: {', '.join(known)}" if 0 < len(known) <= 12 else ""

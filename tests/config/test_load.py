@@ -199,3 +199,21 @@ class TestMasked:
         assert plain["clusters"]["u"]["timeouts"]["try"] == "1.5s"
         again = load_text(repr(plain).replace("None", "null").replace("True", "true"), "again", {})
         assert masked(again) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "${" * 200_000,
+        "a: " + "$" * 200_000,
+        "shutdown: " + "1s" * 200_000,
+        "clusters: {u: {endpoints: ['" + "a-" * 200_000 + "!:1']}}",
+        "x: " + "[" * 100_000,
+        "\n".join(f"k{number}: 1" for number in range(5_000)),
+    ],
+    ids=["references", "dollars", "duration", "host", "nesting", "keys"],
+)
+def test_a_hostile_text_takes_no_time(text: str) -> None:
+    """Quadratic work would run into the suite's time limit."""
+    with pytest.raises(ConfigErrors):
+        load_text(text + "\nwrong: 1", "f", {})
