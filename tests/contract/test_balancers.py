@@ -142,6 +142,19 @@ def test_shares_follow_the_weights(policy: str, weights: list[int]) -> None:
         assert counted[endpoint] / picks == pytest.approx(share, rel=0.15)
 
 
+def test_a_weight_that_changed_in_place_is_seen_at_the_next_update(policy: str) -> None:
+    """A reload carries endpoints over and changes their weights."""
+    endpoints = make_endpoints(2)
+    balancer = make_balancer(policy, rng=Random(3), slow_start=0.0)
+    balancer.update(endpoints)
+    tally(balancer, spread_keys(10), NOW)
+
+    endpoints[0].weight = 9
+    balancer.update(endpoints)
+
+    assert tally(balancer, spread_keys(4000), NOW)[endpoints[0]] / 4000 == pytest.approx(0.9, rel=0.1)
+
+
 @pytest.mark.parametrize("policy", HASHING)
 class TestHashing:
     def test_a_key_keeps_its_endpoint(self, policy: str) -> None:

@@ -26,14 +26,19 @@ _SKIP_SEED = 1
 class Maglev:
     """Endpoints take turns at the slots of the table, each in an order of its own."""
 
-    __slots__ = ("_endpoints", "_only", "_table")
+    __slots__ = ("_endpoints", "_members", "_only", "_table")
 
     def __init__(self) -> None:
+        self._members: list[tuple[Endpoint, int]] | None = None
         self.update(())
 
     def update(self, endpoints: Sequence[Endpoint]) -> None:
         """Take a new set of usable endpoints. The table is filled at the next pick:
-        several changes in a row cost one build."""
+        several changes in a row cost one build, and a set that is the same costs none."""
+        members = [(endpoint, endpoint.weight) for endpoint in endpoints]
+        if members == self._members:
+            return
+        self._members = members
         # Turns are in order of names: resolvers give the same set in any order.
         self._endpoints = sorted(endpoints, key=lambda endpoint: endpoint.name)
         self._only = endpoints[0] if len(endpoints) == 1 else None

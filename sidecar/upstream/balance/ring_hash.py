@@ -26,14 +26,19 @@ _OWNER = (1 << 20) - 1
 class RingHash:
     """A key belongs to the first point after it."""
 
-    __slots__ = ("_endpoints", "_only", "_ring")
+    __slots__ = ("_endpoints", "_members", "_only", "_ring")
 
     def __init__(self) -> None:
+        self._members: list[tuple[Endpoint, int]] | None = None
         self.update(())
 
     def update(self, endpoints: Sequence[Endpoint]) -> None:
         """Take a new set of usable endpoints. The ring is built at the next pick:
-        several changes in a row cost one build."""
+        several changes in a row cost one build, and a set that is the same costs none."""
+        members = [(endpoint, endpoint.weight) for endpoint in endpoints]
+        if members == self._members:
+            return
+        self._members = members
         self._endpoints = tuple(endpoints)
         self._only = endpoints[0] if len(endpoints) == 1 else None
         self._ring = array("Q")

@@ -59,3 +59,16 @@ def test_the_order_of_the_set_is_nothing() -> None:
     endpoints = make_endpoints(9, [1, 2, 3] * 3)
 
     assert slots(endpoints) == slots(endpoints[::-1])
+
+
+def test_the_same_set_again_costs_no_build() -> None:
+    """As when a breaker goes from half-open to closed."""
+    endpoints = make_endpoints(3)
+    balancer = Maglev()
+    balancer.update(endpoints)
+    balancer.pick((), 1, NOW)
+    table = balancer._table
+
+    balancer.update(tuple(endpoints))
+
+    assert balancer._table is table

@@ -63,3 +63,16 @@ def test_shares_are_even_over_random_keys() -> None:
     picked = tally(balancer, [rng.getrandbits(64) for _ in range(16000)], NOW)
 
     assert all(picked[endpoint] == pytest.approx(2000, rel=0.25) for endpoint in endpoints)
+
+
+def test_the_same_set_again_costs_no_build() -> None:
+    """As when a breaker goes from half-open to closed."""
+    endpoints = make_endpoints(3)
+    balancer = RingHash()
+    balancer.update(endpoints)
+    balancer.pick((), 1, NOW)
+    ring = balancer._ring
+
+    balancer.update(tuple(endpoints))
+
+    assert balancer._ring is ring
