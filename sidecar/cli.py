@@ -166,14 +166,9 @@ def init(file: str) -> None:
 @main.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
+    from sidecar import __version__
 
-    try:
-        number = installed("sidecar")
-    except PackageNotFoundError:
-        number = "(not installed)"
-    click.echo(f"sidecar {number}")
+    click.echo(f"sidecar {__version__}")
 
 
 def admin_url(given: str | None) -> str:

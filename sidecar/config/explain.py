@@ -137,17 +137,20 @@ def _targets(spec: Spec, route: Route | None, head: RequestHead) -> dict[str, di
     if route is None or route.to is None:
         return {}
     targets = {}
+    # A split is between versions of one service: the first target's policies hold for
+    # the route, as in assembly. The budget is each cluster's own.
+    first = spec.clusters[next(iter(route.to))]
+    timeouts, retry = route.timeouts_over(first.timeouts), route.retry_over(first.retry)
+    repeatable = Idempotency(retry.idempotent).allows(head)
     for name, weight in route.to.items():
         cluster = spec.clusters[name]
-        retry = route.retry_over(cluster.retry)
-        repeatable = Idempotency(retry.idempotent).allows(head)
         targets[name] = {
             "weight": weight,
             "endpoints": [str(endpoint.address) for endpoint in cluster.endpoints],
             "protocol": cluster.protocol,
             "balance": _plain(cluster.balance),
-            "timeouts": _plain(route.timeouts_over(cluster.timeouts)),
-            "retry": _plain(retry),
+            "timeouts": _plain(timeouts),
+            "retry": {**_plain(retry), "budget": _plain(cluster.retry.budget)},
             "may run twice": "yes" if repeatable else "no: tried again only when it provably did not run",
             "breaker": _plain(cluster.breaker),
             "limits": _plain(cluster.limits),

@@ -37,7 +37,8 @@ def check_spec(spec: Spec) -> list[Problem]:
     problems = []
     for listener, name in ((listener, name) for name, listener in spec.listeners.items()):
         for index, route in enumerate(listener.routes):
-            for target in route.to or ():
+            # The first target's policies are the route's.
+            for target in list(route.to or ())[:1]:
                 backoff = route.retry_over(spec.clusters[target].retry).backoff
                 if backoff.max < backoff.base:
                     path = ("listeners", name, "routes", index, "retry", "backoff")

@@ -51,6 +51,12 @@ def test_why_a_route_does_not_match(method: str, url: str, headers: dict[str, st
     assert of(method, url, **headers).steps[0].failed == failed
 
 
+def test_a_splits_first_target_says_the_policies() -> None:
+    targets = of("POST", "/p.S/M", content_type="application/grpc").targets
+    assert [target["timeouts"]["request"] for target in targets.values()] == ["9s", "9s"]
+    assert [target["weight"] for target in targets.values()] == [9, 1]
+
+
 def test_each_action() -> None:
     assert of("POST", "/p.S/M", content_type="application/grpc").action() == "to u or v"
     assert of("GET", "/old").action() == "redirect 302"
