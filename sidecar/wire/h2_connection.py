@@ -43,6 +43,7 @@ class H2Connection(asyncio.Protocol):
         "_check",
         "_ending",
         "_linger_token",
+        "_partial",
         "closed",
         "dirty",
         "draining",
@@ -67,6 +68,7 @@ class H2Connection(asyncio.Protocol):
         self.write_paused = False
         self._ending = False  # libnghttp2 is done: close once its output is written
         self._linger_token = 0
+        self._partial = False  # whether the last read ended inside a first frame
         # Streams that were asked to hold, and those of them that may have moved.
         self._blocked: dict[int, H2Stream] = {}
         self._check: dict[int, H2Stream] = {}
@@ -89,7 +91,9 @@ class H2Connection(asyncio.Protocol):
         try:
             connection = self.h2
             connection.receive_data(data)
-            self._dispatch(connection.events())
+            events = connection.events()
+            self._partial = not events
+            self._dispatch(events)
             if not self.dirty and connection.want_write:
                 turn.mark(self)
         except H2Error as error:

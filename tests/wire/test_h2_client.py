@@ -228,6 +228,37 @@ class TestResets:
         assert up.connection.open_streams == 0
         assert up.ask(body=b"next")[0].id == 3
 
+    def test_giving_up_when_all_was_said_says_nothing(self) -> None:
+        up = Upstream()
+        stream, heard = up.ask(body=b"ping")
+        up.pump()
+        told = heard.on_trailers
+
+        def on_trailers(trailers: Any) -> None:
+            told(trailers)
+            stream.reset(Failure.CANCELLED)
+
+        heard.on_trailers = on_trailers  # type: ignore[method-assign]
+        up.answer(1)
+        up.pump()
+        assert heard.ended
+        assert up.codes() == {}
+        assert up.connection.open_streams == 0
+
+    def test_an_answer_ends_an_upload_that_still_waits_for_the_window(self) -> None:
+        up = Upstream()
+        stream, heard = up.ask(body=bytes(200_000))
+        up.runtime.loop.run()
+        assert up.connection.h2.queued_body_size(1) > 0
+        up.peer.receive_data(up.transport.take())
+        up.answer(1)
+        up.connection.data_received(up.peer.data_to_send())
+        assert heard.ended
+        up.in_turn(lambda: stream.reset(Failure.CANCELLED))
+        assert up.connection.open_streams == 0
+        up.pump()
+        assert up.codes() == {1: CANCEL}
+
     def test_we_give_up_before_anything_was_sent(self) -> None:
         up = Upstream()
         heard = Heard()
