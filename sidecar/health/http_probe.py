@@ -1,0 +1,77 @@
+"""Health by HTTP: GET a path, any answer from 200 to 399 is well."""
+
+import ssl
+
+import aiohttp
+from yarl import URL
+
+from sidecar.model.address import Address
+
+
+class HttpProbe:
+    """A GET on a new connection each time: what is asked is whether a new request
+    would be served, and an old connection may outlive the listener behind it.
+
+    `host` is the Host header, by default the endpoint's address. Redirects are
+    answers, not followed. With `tls` the check goes by HTTPS, for `server_name`
+    (default: the endpoint's host).
+    """
+
+    def __init__(self, path: str, *, host: str = "", tls: ssl.SSLContext | None = None, server_name: str = "") -> None:
+        self._path = path
+        self._tls = tls
+        self._server_name = server_name or None
+        self._headers = {"user-agent": "sidecar-health-check", "accept": "*/*"}
+        if host:
+            self._headers["host"] = host
+        self._session: aiohttp.ClientSession | None = None
+        self._unix: dict[str, aiohttp.ClientSession] = {}
+
+    async def ask(self, address: Address) -> str:
+        """Empty, or the status or error that speaks against it."""
+        try:
+            async with self._session_for(address).get(
+                self._url(address),
+                headers=self._headers,
+                allow_redirects=False,
+                ssl=self._tls if self._tls is not None else True,
+                server_hostname=self._server_name if self._tls is not None else None,
+            ) as response:
+                return "" if 200 <= response.status < 400 else f"status {response.status}"
+        except aiohttp.ClientError as error:
+            return str(error) or type(error).__name__
+
+    async def close(self) -> None:
+        """Close the sessions."""
+        sessions = [*self._unix.values(), *([self._session] if self._session is not None else [])]
+        self._session = None
+        self._unix.clear()
+        for session in sessions:
+            await session.close()
+
+    def _url(self, address: Address) -> URL:
+        scheme = "https" if self._tls is not None else "http"
+        authority = "localhost" if address.unix else str(address)
+        # Sent as it was written.
+        return URL(f"{scheme}://{authority}{self._path}", encoded=True)
+
+    def _session_for(self, address: Address) -> aiohttp.ClientSession:
+        if address.unix:
+            session = self._unix.get(address.unix)
+            if session is None:
+                session = self._unix[address.unix] = _session(aiohttp.UnixConnector(address.unix, force_close=True))
+            return session
+        if self._session is None:
+            self._session = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+        return self._session
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    # The checker bounds the time. No proxy from the environment: it may be ourselves.
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=False,
+        auto_decompress=False,
+    )
