@@ -23,6 +23,7 @@ from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
 from sidecar.wire.h2_stream import H2ServerStream
+from sidecar.wire.peer import peer_of
 
 Begin = Callable[[Any, RequestHead, bool], None]
 
@@ -68,7 +69,7 @@ class H2ServerConnection(H2Connection):
         # Streams whose response is complete and whose request is not; True where the
         # end of the response may still wait for the window (see _has_left).
         self._finishing: dict[int, bool] = {}
-        self._measure = False  # whether the next header list may be a large one
+        self._measure = False  # whether this read may hold a large header list
         self._latest = 0  # the last stream that was begun
         self._began = 0  # the same at the last idle check
         self._idle_checks = 0
@@ -85,12 +86,12 @@ class H2ServerConnection(H2Connection):
     def connection_made(self, transport: Any) -> None:
         """The connection is open."""
         super().connection_made(transport)
+        self.peer = self.peer or peer_of(transport)
         self._watch_idle(self.runtime.header_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if len(data) > _SMALL_READ:
-            self._measure = True
+        self._measure = self._partial or len(data) > _SMALL_READ
         super().data_received(data)
 
     # From the listener.
@@ -203,8 +204,6 @@ class H2ServerConnection(H2Connection):
                     self._on_connection_event(event)
             except Exception as error:
                 self._report(error, stream)
-        # A header block that came in several reads: the next one is measured.
-        self._measure = not events
 
     def _on_connection_event(self, event: Any) -> None:
         if type(event) is PingAcknowledged:

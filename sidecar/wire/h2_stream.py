@@ -133,7 +133,13 @@ class H2ServerStream(H2Stream):
 
     __slots__ = ()
 
+    protocol = "http2"
     connection: "H2ServerConnection"
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self.connection.peer
 
     def send_head(self, head: ResponseHead, end: bool) -> None:
         """The final response head."""
@@ -198,6 +204,10 @@ class H2ClientStream(H2Stream):
         """Requests have none."""
 
     def reset(self, failure: Failure) -> None:
-        """Give the request up: RST_STREAM, if the peer may know of it."""
-        if not self.closed:
-            self.connection.drop(self, reset_code(failure, True))
+        """Give the request up: RST_STREAM, if the peer knows of it and has not ended."""
+        if self.closed:
+            return
+        connection = self.connection
+        if self.local_ended and self.remote_ended and not connection.h2.queued_body_size(self.id):
+            return  # all was said; its close is on the way
+        connection.drop(self, reset_code(failure, True))
