@@ -16,6 +16,7 @@ from sidecar.policy.limit import Limit
 from sidecar.telemetry.collector import requests_of
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.pool import H1Pool, H2Pool, Pool
 
 _STATES: Final = {CLOSED: "closed", HALF_OPEN: "half_open", OPEN: "open"}
 _DEFAULT_TTL: Final = "60s"
@@ -137,11 +138,12 @@ def _limit(limit: Limit) -> dict[str, int | None]:
 
 def _connections(endpoint: Endpoint) -> dict[str, int]:
     pools = list(endpoint.pools.values())
-    return {
-        "open": sum(len(pool.connections) for pool in pools),
-        # HTTP/1.1 keeps its idle ones apart, HTTP/2 counts streams.
-        "idle": sum(
-            len(pool.idle) if hasattr(pool, "idle") else sum(not each.open_streams for each in pool.connections)
-            for pool in pools
-        ),
-    }
+    return {"open": sum(len(pool.connections) for pool in pools), "idle": sum(map(_idle, pools))}
+
+
+def _idle(pool: Pool) -> int:
+    if isinstance(pool, H1Pool):
+        return len(pool.idle)
+    if isinstance(pool, H2Pool):
+        return sum(not connection.open_streams for connection in pool.connections)
+    return 0  # a tunnel is never idle

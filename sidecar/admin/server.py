@@ -4,9 +4,9 @@ It shares the event loop with the requests, so nothing here may take long: metri
 are rendered in pieces, lists are bounded.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -46,7 +46,7 @@ class AdminServer:
         await self._runner.cleanup()
         if self.address.unix:
             with suppress(OSError):
-                Path(self.address.unix).unlink(missing_ok=True)
+                os.unlink(self.address.unix)
 
 
 async def start(operations: Operations, address: Address) -> AdminServer:
