@@ -153,7 +153,10 @@ class H2ServerConnection(H2Connection):
     # From streams.
 
     def half_closed(self, stream: H2ServerStream) -> None:
-        """The response is complete before the request is: nobody wants the rest."""
+        """The response is complete before the request is: nobody wants the rest,
+        except through a tunnel (RFC 9113 8.5)."""
+        if stream.tunnel:
+            return
         stream.receiver = None
         if stream.held:
             self.release(stream)
@@ -186,6 +189,8 @@ class H2ServerConnection(H2Connection):
                     if head is None or (self._measure and oversized(headers)):
                         self._refuse(stream, head)
                     else:
+                        if not head.path:
+                            stream.tunnel = True
                         self._begin(stream, head, end)
                 elif kind is StreamClosed:
                     stream = streams.pop(event.stream_id, None)

@@ -40,6 +40,7 @@ class H2Stream:
         "queued",
         "receiver",
         "remote_ended",
+        "tunnel",
     )
 
     connection: "H2Connection"
@@ -56,6 +57,7 @@ class H2Stream:
         self.closed = False
         self.paused = False
         self.blocked = False
+        self.tunnel = False  # a CONNECT: each direction ends for itself
         self.held = 0
         # An upper bound of what libnghttp2 has queued: it is asked only when this
         # has grown to the high-water mark, that is once per 64 KiB.
@@ -129,6 +131,7 @@ class H2ServerStream(H2Stream):
 
     Once the response is complete its receiver hears nothing more, even if the
     request has not ended: the client is told to stop sending (RFC 9113 8.1).
+    A CONNECT is the exception.
     """
 
     __slots__ = ()
@@ -172,7 +175,7 @@ class H2ServerStream(H2Stream):
 
     def reset(self, failure: Failure) -> None:
         """RST_STREAM, unless the whole response is on its way already."""
-        if not self.closed and not self.local_ended:
+        if not self.closed and (self.tunnel or not self.local_ended):
             self.connection.drop(self, reset_code(failure, self.answered))
 
 

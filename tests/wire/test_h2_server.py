@@ -393,6 +393,29 @@ class TestResets:
         assert down.codes() == {}
         assert down.connection.open_streams == 0
 
+    def test_a_tunnel_is_half_closed(self) -> None:
+        down = Downstream()
+        stream, heard = down.serve([(b":method", b"CONNECT"), (b":authority", b"host:443")], b"to", end=False)
+        assert down.begun[0][1].path == b""
+        down.in_turn(lambda: (stream.send_head(ResponseHead(200, []), False), stream.send_data(b"fro", True)))
+        down.pump()
+        assert down.codes() == {}
+        down.peer.send_data(1, b" and to", end_stream=True)
+        down.pump()
+        assert heard.body == b"to and to"
+        assert heard.ended
+        assert down.body(1) == b"fro"
+        assert down.connection.open_streams == 0
+
+    def test_a_half_closed_tunnel_is_reset(self) -> None:
+        down = Downstream()
+        stream, heard = down.serve([(b":method", b"CONNECT"), (b":authority", b"host:443")], b"to", end=False)
+        down.in_turn(lambda: (stream.send_head(ResponseHead(200, []), False), stream.send_data(b"fro", True)))
+        down.pump()
+        down.peer.reset_stream(1, CANCEL)
+        down.pump()
+        assert heard.failure is Failure.CANCELLED
+
     def test_a_receiver_that_raises_spares_the_others(self) -> None:
         down = Downstream()
         stream, heard = down.serve(body=b"", end=False)
