@@ -9,7 +9,7 @@ has raised H1Error the connection is finished. The only importer of httptools.
 """
 
 import re
-from typing import Protocol
+from typing import Any, Protocol
 
 import httptools
 
@@ -46,7 +46,7 @@ class H1Error(Exception):
 class Sink(Protocol):
     """Who hears what a decoder found. `end` or `on_message_end` comes once a message."""
 
-    def on_message_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
+    def on_message_head(self, head: Any, end: bool) -> None:
         """A request head or a final response head."""
 
     def on_message_data(self, data: bytes, end: bool) -> None:
@@ -80,6 +80,9 @@ class _Decoder:
         "_size",
         "keep_alive",
     )
+
+    _parser: Any
+    _sink: Any  # a Sink; ResponseDecoder's is a ResponseSink
 
     def __init__(self) -> None:
         self._fields: Headers = []
@@ -221,7 +224,7 @@ class RequestDecoder(_Decoder):
     __slots__ = ("_authority", "_held", "_holding", "_url", "version")
 
     def __init__(self, sink: Sink) -> None:
-        self._sink: Sink = sink
+        self._sink = sink
         self._url = b""
         self.version = "1.1"
         self._authority = b""  # the last one that was found right: it seldom changes
@@ -271,9 +274,7 @@ class RequestDecoder(_Decoder):
         host, length, upgrade, headers = self._sort_fields()
         path, authority, scheme = self._target(method, host)
         upgraded = parser.should_upgrade()
-        if upgraded and (upgrade in (b"h2c", b"") or length != 0) and method != b"CONNECT":
-            upgrade = b""
-        elif not upgraded:
+        if (upgraded and (upgrade in (b"h2c", b"") or length != 0) and method != b"CONNECT") or not upgraded:
             upgrade = b""
         head = RequestHead(method, path, authority, headers, scheme, length, upgrade)
         self._fields = []
@@ -416,7 +417,7 @@ class ResponseDecoder(_Decoder):
     __slots__ = ("_bodyless", "_interims", "_reason", "_upgrading", "idle_hint", "until_close")
 
     def __init__(self, sink: ResponseSink) -> None:
-        self._sink: ResponseSink = sink  # type: ignore[assignment]
+        self._sink = sink
         self._reason = b""
         self._bodyless = False
         self._upgrading = False
@@ -502,7 +503,7 @@ class ResponseDecoder(_Decoder):
         self._in_body = False
         head = ResponseHead(status, headers, 0, self._reason)
         if status != 101:
-            self._sink.on_informational_head(head)  # type: ignore[attr-defined]
+            self._sink.on_informational_head(head)
         elif self._upgrading and self._parser.should_upgrade():
             self._in_body = True
             self._sink.on_message_head(head, False)
@@ -564,7 +565,7 @@ class _HeadOfBodyless(Exception):  # noqa: N818 - it is a way out of a callback,
 class _Deaf:
     """Hears nothing: the made-up head that puts a parser into a chunked body."""
 
-    def on_message_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
+    def on_message_head(self, head: Any, end: bool) -> None:
         """Not told to anybody."""
 
     def on_message_data(self, data: bytes, end: bool) -> None:

@@ -37,8 +37,5 @@ def without(headers: Headers, names: frozenset[bytes] | set[bytes]) -> Headers:
 def tokens(headers: Headers, name: bytes) -> list[bytes]:
     """The comma-separated, lower-cased members of a list field (RFC 9110 5.6.1)."""
     return [
-        token
-        for value in get_all(headers, name)
-        for part in value.split(b",")
-        if (token := part.strip(b" \t").lower())
+        token for value in get_all(headers, name) for part in value.split(b",") if (token := part.strip(b" \t").lower())
     ]

@@ -24,6 +24,7 @@ class Attempt:
 
     __slots__ = (
         "committed",
+        "ended",
         "endpoint",
         "exchange",
         "failure",
@@ -50,6 +51,7 @@ class Attempt:
         self.number = number
         self.permit = permit
         self.started = now
+        self.ended = 0.0  # when it was settled
         self.latency = 0.0
         self.stream: Any = None
         self.head: ResponseHead | None = None

@@ -136,16 +136,17 @@ class Exchange:
 
     # ------------------------------------------------------------------ the path
 
-    async def _path(self) -> None:
+    async def _path(self) -> None:  # noqa: C901 - one function, so that the path reads in one place
         """The whole path. Positions matter; docs/life-of-a-request.md says why."""
         runtime = self.runtime
         now = self.started
 
         # route: on the snapshot that was live when the request began
-        route = self.route = self.snapshot.listeners[self.listener].table.match(self.head)
-        if route is None:
-            self._reply(Failure.NO_ROUTE)
+        found = self.snapshot.listeners[self.listener].match(self.head)
+        if isinstance(found, Failure):
+            self._reply(found)
             return
+        route = self.route = found
         if not route.targets:
             self._answer_locally(route)
             return
@@ -200,7 +201,7 @@ class Exchange:
                 return
             if event == IDLE:
                 attempt.failure = Failure.IDLE_TIMEOUT
-            elif (event == TIMER or event == DEADLINE) and attempt.failure is None:
+            elif event in (TIMER, DEADLINE) and attempt.failure is None:
                 attempt.failure = Failure.TIMEOUT
 
             # judge and retry: or be content with what there is
@@ -290,9 +291,9 @@ class Exchange:
         streams and bodies are bounded by the idle timeout, a client's own deadline
         bounds everything."""
         now = self.runtime.turn.now
-        if self.client_deadline and now >= self.client_deadline:
-            self.wake(None, DEADLINE)
-        elif not (self.streaming if self.grpc else self.committed):
+        if (self.client_deadline and now >= self.client_deadline) or not (
+            self.streaming if self.grpc else self.committed
+        ):
             self.wake(None, DEADLINE)
         else:
             self._watch_idle(now)
@@ -405,7 +406,7 @@ class Exchange:
                 # Trailers-only, or trailers behind a head with no message between.
                 code = self._early_grpc_code(attempt)
                 if code is not None:
-                    wanted, reason = code in policy.grpc_codes, grpc.STATUS_NAMES[code].lower()
+                    wanted, reason = code in policy.grpc_codes, grpc.STATUS_NAMES[code]
                 else:
                     wanted, reason = head.status in policy.statuses, str(head.status)
             processed = True
@@ -451,6 +452,11 @@ class Exchange:
         turned out to be a stream is bounded by its client's own deadline alone."""
         return self.client_deadline if self.streaming else self._deadline
 
+    @property
+    def refused(self) -> tuple[Endpoint, ...]:
+        """Endpoints whose breakers let this request not in."""
+        return self._refused
+
     @staticmethod
     def _early_grpc_code(attempt: Attempt) -> int | None:
         """The gRPC status of an answer without messages, or None."""
@@ -495,7 +501,11 @@ class Exchange:
         """Whether the answer has ended; a tunnel ends when both directions have."""
         if not attempt.finished:
             return False
-        return self.status != 101 or self.request_ended
+        return self.request_ended or not self._is_tunnel()
+
+    def _is_tunnel(self) -> bool:
+        """Whether the answer turned the connection into a pipe."""
+        return self.status == 101 or (self.head.method == b"CONNECT" and self.status < 300)
 
     def _client_head(self, head: ResponseHead) -> ResponseHead:
         edit = self.route.response_headers if self.route is not None else None
@@ -565,7 +575,10 @@ class Exchange:
         """`redirect` and `respond` routes."""
         if route.redirect is not None:
             location = route.redirect.location(self.head).encode("latin-1", "replace")
-            head, body = ResponseHead(route.redirect.status, [(b"location", location), (b"content-length", b"0")], 0), b""
+            head, body = (
+                ResponseHead(route.redirect.status, [(b"location", location), (b"content-length", b"0")], 0),
+                b"",
+            )
         else:
             assert route.respond is not None
             body = route.respond.body
@@ -620,7 +633,7 @@ class Exchange:
             return
         attempt.settled = True
         attempt.verdict = verdict
-        now = self.runtime.turn.now
+        now = attempt.ended = self.runtime.turn.now
         endpoint = attempt.endpoint
         endpoint.in_flight -= 1
         endpoint.verdicts[verdict] += 1
@@ -655,7 +668,11 @@ class Exchange:
         codes[seen] = codes.get(seen, 0) + 1
         for record in runtime.records:
             record.finished(self)
+        # No reference cycle is left: what is freed at once stays out of the
+        # collector's way, and its memory in the processor's cache.
         self.body = []
+        self.attempt = self._answer = None
+        self.attempts = []
 
     def _crash(self, error: Exception) -> None:
         """A bug on the path: this request fails, the process lives."""
@@ -690,7 +707,7 @@ class Exchange:
             self._keep(data, stream is not None)
         if stream is not None and not stream.send_data(data, end) and not end:
             self._pause()
-        if end and self.committed and self.status == 101:
+        if end and self.committed and self._is_tunnel():
             self.wake(None, END)
 
     def _keep(self, data: bytes, sent: bool) -> None:

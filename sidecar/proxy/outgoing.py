@@ -29,7 +29,11 @@ def outgoing_head(exchange: "Exchange") -> RequestHead:
             headers = without(headers, _EXPECT)
     if exchange.client_deadline:
         left = exchange.deadline - exchange.runtime.turn.now
-        if number > 1 or exchange.deadline != exchange.client_deadline or left < exchange.client_deadline - exchange.started:
+        if (
+            number > 1
+            or exchange.deadline != exchange.client_deadline
+            or left < exchange.client_deadline - exchange.started
+        ):
             headers = replace(headers, b"grpc-timeout", grpc.format_timeout(left))
     if headers is head.headers:
         return head
@@ -42,7 +46,9 @@ _EXPECT = frozenset((b"expect",))
 def _rewritten(head: RequestHead, rewrite: Rewrite) -> RequestHead:
     path = head.path
     if rewrite.prefix is not None and path.startswith(rewrite.matched):
-        path = joined(rewrite.prefix.decode("latin-1"), path[len(rewrite.matched) :].decode("latin-1")).encode("latin-1")
+        path = joined(rewrite.prefix.decode("latin-1"), path[len(rewrite.matched) :].decode("latin-1")).encode(
+            "latin-1"
+        )
     authority = head.authority if rewrite.host is None else rewrite.host
     return RequestHead(head.method, path, authority, head.headers, head.scheme, head.length, head.upgrade)
 

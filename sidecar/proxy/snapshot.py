@@ -1,20 +1,59 @@
 """What a configuration became: frozen, swapped whole, pinned by each exchange."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from sidecar.proxy.route import RouteTable
+from sidecar.model.head import RequestHead
+from sidecar.model.outcome import Failure
+from sidecar.proxy.route import Route, RouteTable, host_of
 from sidecar.upstream.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listener:
-    """One listener's part: its routes, and in forward mode what else may be reached."""
+    """One listener's part: its routes, and in forward mode what else may be reached.
+
+    `allow` holds `host`, `*.suffix` or `*`, each perhaps with `:port`;
+    `passthrough(host, port)` makes the route to such a host.
+    """
 
     name: str
     mode: str
     table: RouteTable
     allow: tuple[str, ...] = ()
+    passthrough: Callable[[str, int], Route] | None = None
+
+    def match(self, head: RequestHead) -> Route | Failure:
+        """The request's route, or why there is none."""
+        if head.method == b"CONNECT" and self.mode != "forward":
+            return Failure.BAD_REQUEST
+        route = self.table.match(head)
+        if route is not None:
+            return route
+        if self.passthrough is None:
+            return Failure.NO_ROUTE
+        host, port = _target(head)
+        if any(_allows(pattern, host, port) for pattern in self.allow):
+            return self.passthrough(host, port)
+        return Failure.FORBIDDEN
+
+
+def _target(head: RequestHead) -> tuple[str, int]:
+    """Host and port that a forward request is for."""
+    host = host_of(head.authority)
+    port = head.authority.decode("latin-1").rpartition(":")[2]
+    if port.isdigit():
+        return host, int(port)
+    return host, 443 if head.scheme == b"https" or head.method == b"CONNECT" else 80
+
+
+def _allows(pattern: str, host: str, port: int) -> bool:
+    name, colon, wanted = pattern.rpartition(":")
+    if not colon or not wanted.isdigit():
+        name, wanted = pattern, ""
+    if wanted and int(wanted) != port:
+        return False
+    return name == "*" or name == host or (name.startswith("*.") and host.endswith(name[1:]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,3 +63,7 @@ class Snapshot:
     version: int = 0
     listeners: Mapping[str, Listener] = field(default_factory=dict)
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
+
+    def with_retired(self, listeners: Mapping[str, Listener]) -> "Snapshot":
+        """The same with listeners whose last connections are still being answered."""
+        return replace(self, listeners={**listeners, **self.listeners}) if listeners else self

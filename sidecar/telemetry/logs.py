@@ -63,7 +63,7 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
 def get_logger(name: str = "sidecar") -> Any:
     """A logger: `log.info("what happened", key=value)`; takes what `configure` says
     at the time of each call."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(component=name)
 
 
 def _json(entry: dict[str, Any], **_: Any) -> str:
@@ -78,7 +78,7 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Hand one record on; a broken one is reported by logging itself."""
         try:
-            fields: dict[str, Any] = {"logger": record.name}
+            fields: dict[str, Any] = {"component": record.name}
             if record.exc_info is not None and record.exc_info[0] is not None:
                 fields["exc_info"] = record.exc_info
             structlog.get_logger().log(record.levelno, record.getMessage(), **fields)

@@ -12,7 +12,7 @@ from sidecar.policy.budget import Budget
 from sidecar.policy.limit import Limit
 from sidecar.upstream.balance.base import Balancer
 from sidecar.upstream.endpoint import Endpoint
-from sidecar.upstream.pool import Connector, H1Pool, H2Pool, make_pool
+from sidecar.upstream.pool import Connector, Pool, make_pool
 
 _STATES = {CLOSED: "closed", HALF_OPEN: "half_open", OPEN: "open"}
 _SWEEP_SECONDS = 5.0
@@ -85,6 +85,12 @@ class Cluster:
         self.endpoints = tuple(endpoints)
         self.refresh()
 
+    def balance(self, policy: str, balancer: Balancer) -> None:
+        """Balance by another algorithm from now on."""
+        self.policy = policy
+        self.balancer = balancer
+        balancer.update(self._preferred)
+
     def refresh(self) -> None:
         """Work out anew who is usable. Called on changes, never per request."""
         now = self._clock()
@@ -121,7 +127,7 @@ class Cluster:
                 return Failure.BREAKER_OPEN
         return Failure.NO_ENDPOINT
 
-    def pool(self, endpoint: Endpoint, protocol: str) -> H1Pool | H2Pool:
+    def pool(self, endpoint: Endpoint, protocol: str) -> Pool:
         """The endpoint's pool for "http1" or "http2"."""
         pool = endpoint.pools.get(protocol)
         if pool is None:
@@ -152,12 +158,13 @@ class Cluster:
         else:
             breaker.probe()
 
-    def set_health(self, endpoint: Endpoint, healthy: bool) -> None:
-        """What a health check found."""
+    def set_health(self, endpoint: Endpoint, healthy: bool, reason: str = "") -> None:
+        """What a health check found, and why."""
         if endpoint.healthy != healthy:
             endpoint.healthy = healthy
             self.refresh()
-            self._on_event("health", {"cluster": self.name, "endpoint": endpoint.name, "healthy": healthy})
+            fields = {"cluster": self.name, "endpoint": endpoint.name, "healthy": healthy, "reason": reason}
+            self._on_event("health", fields)
 
     def drain(self, endpoint: Endpoint, ttl: float) -> None:
         """Take an endpoint out for `ttl` seconds; 0 brings it back."""
@@ -181,10 +188,7 @@ class Cluster:
     def evict_idle(self, other_than: Any) -> bool:
         """Make room under the connection limit at another pool's expense."""
         return any(
-            pool.evict()
-            for endpoint in self.endpoints
-            for pool in endpoint.pools.values()
-            if pool is not other_than
+            pool.evict() for endpoint in self.endpoints for pool in endpoint.pools.values() if pool is not other_than
         )
 
     def _sweep(self) -> None:

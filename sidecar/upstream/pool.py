@@ -44,6 +44,7 @@ class Shares(Protocol):
     idle_timeout: float
     # Pools with waiters that the connection limit kept from dialling.
     starving: set[Any]
+    tls: Any
 
     def evict_idle(self, other_than: Any) -> bool:
         """Close an idle connection of another pool; False when there is none."""
@@ -271,7 +272,7 @@ class H2Pool(_Pool):
         limit = self.shares.idle_timeout
         for connection in list(self.connections):
             if not connection.open_streams and now - connection.idle_since > limit:
-                connection.close()
+                connection.drain()
 
     def evict(self) -> bool:
         """Close a connection without streams."""
@@ -292,9 +293,56 @@ class H2Pool(_Pool):
                 connection.close()
 
 
+class TunnelPool(_Pool):
+    """Raw connections, each for one tunnel: nothing is ever idle."""
+
+    protocol = "tcp"
+
+    def acquire(self, waiter: Waiter, now: float, repeatable: bool) -> Any:
+        """A Failure, or None: then the waiter is told."""
+        failure = self._wait(waiter)
+        if failure is None:
+            self._dial()
+        return failure
+
+    def on_connected(self, connection: Any) -> None:
+        """A dial has succeeded."""
+        self.dialling -= 1
+        self.connections.add(connection)
+        if self.waiters:
+            waiter = self._next_waiter()
+            waiter.on_stream(connection.open(waiter))
+        else:
+            connection.close()
+
+    def on_closed(self, connection: Any) -> None:
+        """A connection is gone."""
+        self._gone(connection)
+
+    def sweep(self, now: float) -> None:
+        """Nothing is idle."""
+
+    def evict(self) -> bool:
+        """Nothing is idle."""
+        return False
+
+    def close(self) -> None:
+        """The endpoint was removed: tunnels end when their peers end them."""
+        self.closed = True
+        self.fail_waiters()
+
+
+Pool = H1Pool | H2Pool | TunnelPool
+
+_KINDS: dict[str, type[H1Pool] | type[H2Pool] | type[TunnelPool]] = {
+    "http1": H1Pool,
+    "http2": H2Pool,
+    "tcp": TunnelPool,
+}
+
+
 def make_pool(
     protocol: str, endpoint: Endpoint, shares: Shares, connector: Connector, clock: Callable[[], float]
-) -> H1Pool | H2Pool:
-    """A pool for "http1" or "http2"."""
-    kind = H1Pool if protocol == "http1" else H2Pool
-    return kind(endpoint, shares, connector, clock)
+) -> Pool:
+    """A pool for "http1", "http2" or "tcp"."""
+    return _KINDS[protocol](endpoint, shares, connector, clock)

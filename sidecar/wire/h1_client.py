@@ -107,28 +107,33 @@ class H1ClientConnection(asyncio.Protocol):
         """Bytes from the server."""
         turn = self.runtime.turn
         turn.begin()
-        if self._busy:
-            try:
-                self._decoder.feed(data)
-            except h1.H1Error:
-                self._break(Failure.PROTOCOL)
-            else:
-                if self._response_ended and self._busy:
-                    self._release()
-        else:
-            # An answer to nothing (RFC 9112 9.2 lets us close, nothing else is safe).
-            self._drop()
-        turn.end()
+        try:
+            if not self._busy:
+                # An answer to nothing (RFC 9112 9.2 lets us close, nothing else is safe).
+                self._drop()
+                return
+            self._decoder.feed(data)
+            if self._response_ended and self._busy:
+                self._release()
+        except h1.H1Error:
+            self._break(Failure.PROTOCOL)
+        except Exception as error:  # a bug of ours ends this connection, not the process
+            self.runtime.on_crash(error)
+            self._break(Failure.INTERNAL)
+        finally:
+            turn.end()
 
     def eof_received(self) -> bool:
         """The server closed its side."""
         turn = self.runtime.turn
         turn.begin()
-        if self._busy and not self._response_ended and self._decoder.eof():
-            self._response_ended = True
-            self._drop()
+        keep = False
+        if self._busy and not self._response_ended:
+            keep = self._decoder.tunnelled and not self._request_ended
+            if self._decoder.eof() and not keep:
+                self._drop()
         turn.end()
-        return False
+        return keep
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
@@ -272,6 +277,8 @@ class H1ClientConnection(asyncio.Protocol):
             else:
                 self.transport.writelines(out)
             self._out = []
+        if self._request_ended and self._decoder.tunnelled and self.transport is not None and not self._response_ended:
+            self.transport.write_eof()
         if self._response_ended and self._busy:
             self._release()
 

@@ -17,6 +17,7 @@ from sidecar.model.headers import Headers, without
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.peer import peer_of
 
 # What a client may send ahead while it waits for answers.
 _PIPELINE_EVENTS = 64
@@ -40,7 +41,9 @@ class H1ServerConnection(asyncio.Protocol):
         "_bodyless",
         "_chunked",
         "_close_after",
+        "_connecting",
         "_decoder",
+        "_detached",
         "_http11",
         "_idle_token",
         "_lingering",
@@ -55,9 +58,9 @@ class H1ServerConnection(asyncio.Protocol):
         "_waiting",
         "dirty",
         "draining",
-        "runtime",
         "peer",
         "receiver",
+        "runtime",
         "transport",
         "write_paused",
     )
@@ -86,6 +89,8 @@ class H1ServerConnection(asyncio.Protocol):
         self._close_after = False
         self._lingering = False
         self._tunnel = False
+        self._connecting = False
+        self._detached: Callable[[], asyncio.Protocol] | None = None
         self._reading_paused = False
         self._idle_token = 0
 
@@ -104,18 +109,23 @@ class H1ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """The connection is open."""
         self.transport = transport
+        self.peer = self.peer or peer_of(transport)
         self._idle_token = self.runtime.timers.add(self.runtime.header_timeout, self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         turn = self.runtime.turn
         turn.begin()
-        if not self._lingering:
-            try:
+        try:
+            if not self._lingering:
                 self._decoder.feed(data)
-            except h1.H1Error as error:
-                self._refuse(error)
-        turn.end()
+        except h1.H1Error as error:
+            self._refuse(error)
+        except Exception as error:  # a bug of ours ends this connection, not the process
+            self.runtime.on_crash(error)
+            self.abort()
+        finally:
+            turn.end()
 
     def eof_received(self) -> bool:
         """The client closed its side. Outside a tunnel that is a client that has
@@ -199,7 +209,8 @@ class H1ServerConnection(asyncio.Protocol):
         self._request_ended = end
         self._response_started = False
         self._bodyless = head.method == b"HEAD"
-        self._upgrade_asked = bool(head.upgrade)
+        self._connecting = head.method == b"CONNECT"
+        self._upgrade_asked = bool(head.upgrade) or self._connecting
         self._http11 = version == "1.1"
         self._chunked = False
         if not keep_alive or self.draining:
@@ -218,8 +229,11 @@ class H1ServerConnection(asyncio.Protocol):
         if not self._waiting:
             return
         self._response_started = True
+        connection = b""
         if head.status == 101:
             connection = b"upgrade"
+            self._tunnel = True
+        elif self._connecting and head.status < 300:
             self._tunnel = True
         else:
             if end and not self._request_ended and not self._upgrade_asked:
@@ -231,7 +245,8 @@ class H1ServerConnection(asyncio.Protocol):
             connection = b"close" if self._close_after else b"" if self._http11 else b"keep-alive"
         if self._bodyless and head.length is None:
             head = ResponseHead(head.status, head.headers, 0, head.reason)
-        data, self._chunked = h1.encode_response(head, end, self._http11, connection)
+        chunkable = self._http11 and not self._tunnel
+        data, self._chunked = h1.encode_response(head, end, chunkable, connection)
         self._write(data)
         if self._tunnel:
             self._decoder.upgraded()
@@ -306,8 +321,28 @@ class H1ServerConnection(asyncio.Protocol):
         if self._queue or self._reading_paused or not self._decoder.awaiting_request:
             self.runtime.turn.at_end(self)
 
+    def detach(self, successor: Callable[[], asyncio.Protocol]) -> None:
+        """Answer a CONNECT with 200 and leave the connection to another protocol, once
+        the bytes that are being read are all told."""
+        self._detached = successor
+        self.runtime.turn.at_end(self)
+
+    def _leave(self, successor: asyncio.Protocol) -> None:
+        transport, self.transport = self.transport, None
+        self._waiting = False
+        transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        held = self._decoder.take_held()
+        self._on_closed(self)
+        if held:
+            successor.data_received(held)
+
     def on_turn_end(self) -> None:
         """Start the next pipelined request, if there is one."""
+        if self._detached is not None and self.transport is not None:
+            self._leave(self._detached())
+            return
         if self.transport is None or self._waiting or self._close_after:
             return
         if self._decoder.holding:

@@ -1,0 +1,323 @@
+"""The composition root: builds the edges, starts, reloads, drains, stops."""
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sidecar
+from sidecar.admin import server as admin
+from sidecar.admin.operations import Check
+from sidecar.assembly import Parts, assemble
+from sidecar.config import clusters as cluster_config
+from sidecar.config.errors import ConfigError, ConfigErrors
+from sidecar.config.load import load_file
+from sidecar.config.schema import Spec
+from sidecar.config.watch import fingerprint, watch
+from sidecar.health.checks import Checks
+from sidecar.model.address import Address
+from sidecar.proxy.runtime import Runtime
+from sidecar.proxy.snapshot import Snapshot
+from sidecar.telemetry import logs
+from sidecar.telemetry.access_log import AccessLog, AccessLogError, open_access_log
+from sidecar.telemetry.events import Events
+from sidecar.telemetry.notable import Notable
+from sidecar.wire.connector import Connector
+from sidecar.wire.listener import BindError, Listener
+from sidecar.wire.timers import Timers
+from sidecar.wire.tls import ClientTls
+from sidecar.wire.turn import Turn
+
+_WATCH_SECONDS = 1.0
+_MAX_PAUSE = 5.0
+_POLL_SECONDS = 0.05
+
+log = logs.get_logger()
+
+
+class App:
+    """One sidecar in one event loop. `path` is its YAML file.
+
+    `start` raises ConfigErrors, BindError or AccessLogError; what was opened by
+    then is closed again.
+    """
+
+    version = sidecar.__version__
+
+    def __init__(self, path: str | Path, env: Mapping[str, str] = os.environ, rng: random.Random | None = None) -> None:
+        self.path = str(path)
+        self.events = Events()
+        self.notable = Notable()
+        self.spec: Spec
+        self.runtime: Runtime
+        self.loaded_at = datetime.now(UTC)
+        self.last_rejected: dict[str, Any] | None = None
+        self.reloads = {"ok": 0, "rejected": 0, "unchanged": 0}
+        self.listeners: dict[str, Listener] = {}
+        self._env = env
+        self._rng = rng or random.Random()
+        self._admin: admin.AdminServer | None = None
+        self._connector: Connector
+        self._timers: Timers
+        self._parts: Parts
+        self._checks: Checks
+        self._access_log: AccessLog | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        self._drain_began = 0.0
+        self._hurry = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    # ------------------------------------------------------------------------ start
+
+    @property
+    def service(self) -> str:
+        """Who this sidecar sits beside."""
+        return self.spec.service
+
+    async def start(self) -> None:
+        """Load, assemble, bind, serve."""
+        seen = fingerprint(self.path)
+        self.spec = load_file(self.path, self._env)
+        loop = asyncio.get_running_loop()
+        turn = Turn(loop)
+        self._timers = Timers(loop, turn, time.monotonic)
+        self._connector = Connector(loop)
+        self.runtime = Runtime(turn, self._timers, time.monotonic, self._rng, Snapshot())
+        self.runtime.on_crash = lambda error: log.error("request_failed_by_a_bug", exc_info=error)
+        self._connector.runtime = self.runtime
+        self._checks = Checks(self.runtime)
+        self._parts = Parts(self._connector, self._timers, time.monotonic, self._rng, _client_tls, self.events.publish)
+        try:
+            self._open_access_log(self.spec.access_log)
+            self.runtime.records.append(self.notable)
+            self.runtime.snapshot = assemble(self.spec, self.runtime.snapshot, self._parts)
+            for name, spec in self.spec.all_listeners().items():
+                self.listeners[name] = await self._bind(name, spec.bind, spec.mode)
+            await self._start_admin(self.spec.admin.bind)
+        except BaseException:
+            await self.stop()
+            raise
+        self._checks.follow(self.spec, self.runtime.snapshot)
+        for name, listener in self.listeners.items():
+            log.info("listening", listener=name, address=str(listener.address))
+        self._watch = asyncio.create_task(watch(self.path, _WATCH_SECONDS, self._on_file_changed, seen))
+        log.info("started", service=self.service, version=self.version, config=self.path)
+
+    async def _bind(self, name: str, address: Address, mode: str) -> Listener:
+        listener = Listener(self.runtime, name, address, mode)
+        await listener.start()
+        return listener
+
+    async def _start_admin(self, address: Address) -> None:
+        try:
+            self._admin = await admin.start(self, address)
+        except OSError as error:
+            raise BindError(f"cannot listen on {address} (admin.bind): {error.strerror or error}") from None
+        log.info("listening", listener="admin", address=str(self._admin.address))
+
+    def _open_access_log(self, target: str) -> None:
+        self._access_log = open_access_log(target)
+        if self._access_log is not None:
+            self.runtime.records.append(self._access_log)
+
+    def address(self, listener: str) -> Address:
+        """Where a listener, or "admin", really listens."""
+        if listener == "admin":
+            assert self._admin is not None
+            return self._admin.address
+        return self.listeners[listener].address
+
+    # ----------------------------------------------------------------------- reload
+
+    def _on_file_changed(self) -> None:
+        self._spawned = asyncio.ensure_future(self.reload())
+
+    async def reload(self) -> list[str]:
+        """Read the file again: [] when it is live now, else its errors and no change."""
+        async with self._reloading:
+            try:
+                spec = load_file(self.path, self._env)
+                await self._apply(spec)
+            except ConfigErrors as errors:
+                return self._rejected([str(error) for error in errors.errors])
+            except (BindError, OSError) as error:
+                return self._rejected([f"{self.path}: {error}"])
+            return []
+
+    async def _apply(self, spec: Spec) -> None:
+        if spec == self.spec:
+            self.reloads["unchanged"] += 1
+            log.info("reload_unchanged", config=self.path)
+            return
+        self._refuse_static_changes(spec)
+        wanted = spec.all_listeners()
+        opened: dict[str, Listener] = {}
+        try:
+            for name in wanted.keys() - self.listeners.keys():
+                opened[name] = Listener(self.runtime, name, wanted[name].bind, wanted[name].mode)
+                opened[name].prepare()
+            snapshot = assemble(spec, self.runtime.snapshot, self._parts)
+        except BaseException:
+            for listener in opened.values():
+                await listener.stop()
+            raise
+        # Nothing above has changed what is live; nothing below can fail.
+        gone = [self.listeners.pop(name) for name in self.listeners.keys() - wanted.keys()]
+        retired = {listener.name: self.runtime.snapshot.listeners[listener.name] for listener in gone}
+        self.runtime.snapshot = snapshot.with_retired(retired)
+        self.spec = spec
+        self.loaded_at = datetime.now(UTC)
+        self.last_rejected = None
+        self.reloads["ok"] += 1
+        for name, listener in opened.items():
+            await listener.start()
+            self.listeners[name] = listener
+            log.info("listening", listener=name, address=str(listener.address))
+        for listener in gone:
+            listener.drain()
+            listener.close_socket()
+        self._checks.follow(spec, snapshot)
+        self.events.publish("reload", {"result": "ok", "version": snapshot.version})
+
+    def _refuse_static_changes(self, spec: Spec) -> None:
+        """Ports, and where the access log goes, are fixed at the start."""
+        changed: list[str] = []
+        if spec.admin.bind != self.spec.admin.bind:
+            changed.append("admin.bind")
+        if spec.access_log != self.spec.access_log:
+            changed.append("access_log")
+        before = self.spec.all_listeners()
+        for name, listener in spec.all_listeners().items():
+            old = before.get(name)
+            if old is not None and (old.bind != listener.bind or old.mode != listener.mode):
+                changed.append(f"listeners.{name}.{'bind' if old.bind != listener.bind else 'mode'}")
+        if changed:
+            raise ConfigErrors(
+                [ConfigError(self.path, 1, 1, key, "changed while running", "restart required") for key in changed]
+            )
+
+    def _rejected(self, errors: list[str]) -> list[str]:
+        self.reloads["rejected"] += 1
+        self.last_rejected = {"at": datetime.now(UTC).isoformat(), "errors": errors}
+        self.events.publish("reload", {"result": "rejected", "errors": errors})
+        return errors
+
+    # ------------------------------------------------------------------ drain, stop
+
+    def checks(self) -> dict[str, Check]:
+        """What readiness depends on."""
+        live = self.runtime.snapshot.version > 0
+        draining = self.runtime.draining
+        return {
+            "config": Check("ok" if live else "failed", f"version {self.runtime.snapshot.version}"),
+            "draining": Check("failed" if draining else "ok", "draining" if draining else ""),
+        }
+
+    def drain(self) -> None:
+        """Fail readiness, ask every client to go elsewhere; go on answering."""
+        if self.runtime.draining:
+            return
+        self.runtime.draining = True
+        self._drain_began = time.monotonic()
+        self.events.publish("drain", {"state": "started"})
+        self.runtime.turn.begin()
+        for listener in self.listeners.values():
+            listener.drain()
+        self.runtime.turn.end()
+
+    async def drained(self, pause: float) -> None:
+        """Wait until nothing is under way, `shutdown` at the most.
+
+        New requests are answered all that time, and for at least `pause` seconds
+        while clients are connected: load balancers need a moment to notice.
+        """
+        end = self._drain_began + self.spec.shutdown
+        quiet_from = self._drain_began + pause
+        while time.monotonic() < end and not self._hurry.is_set():
+            connected = any(listener.connections for listener in self.listeners.values())
+            if not self.runtime.in_flight and (not connected or time.monotonic() >= quiet_from):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """Close everything. Safe to call after a failed start."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        if hasattr(self, "_checks"):
+            await self._checks.stop()
+        for listener in self.listeners.values():
+            await listener.stop()
+        if hasattr(self, "_connector"):
+            await self._connector.close()
+        await asyncio.sleep(0)  # aborted transports tell their protocols now
+        self.events.close()
+        if self._admin is not None:
+            await self._admin.stop()
+        if self._access_log is not None:
+            self._access_log.stop()
+        if hasattr(self, "runtime"):
+            for cluster in self.runtime.snapshot.clusters.values():
+                cluster.close()
+            self._timers.close()
+
+    async def run(self) -> int:
+        """Start, serve until a signal, drain, stop; the exit code."""
+        await self.start()
+        loop = asyncio.get_running_loop()
+        pause = 0.0
+
+        def ask_to_stop(number: int) -> None:
+            nonlocal pause
+            if self._stopping.is_set():
+                self._hurry.set()
+            pause = 0.0 if number == signal.SIGINT else min(_MAX_PAUSE, self.spec.shutdown / 5)
+            log.info("stopping", signal=signal.Signals(number).name)
+            self._stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ask_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        # What exists now lives until the end: the collector need not walk it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        await self._stopping.wait()
+        self.drain()
+        await self.drained(pause)
+        await self.stop()
+        log.info("stopped")
+        return 0
+
+    def _on_hangup(self) -> None:
+        if self._access_log is not None:
+            self._access_log.reopen()
+        self._on_file_changed()
+
+
+def _client_tls(tls: cluster_config.Tls) -> ClientTls:
+    return ClientTls(tls.ca, tls.cert, tls.key, tls.server_name, tls.verify)
+
+
+def run(path: str) -> int:
+    """`sidecar run`: the exit code. Errors of the start are one line each on stderr."""
+    logs.configure()
+    try:
+        import uvloop
+
+        return uvloop.run(App(path).run())
+    except ConfigErrors as errors:
+        for error in errors.errors:
+            print(error, file=sys.stderr)
+        return 2
+    except (BindError, AccessLogError) as error:
+        print(f"sidecar: {error}", file=sys.stderr)
+        return 1

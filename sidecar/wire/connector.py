@@ -1,0 +1,115 @@
+"""Dialling endpoints: TCP, unix sockets, TLS with ALPN."""
+
+import asyncio
+import select
+import ssl
+from typing import Any
+
+from sidecar.model.outcome import Failure
+from sidecar.proxy.runtime import Runtime
+from sidecar.wire.h1_client import H1ClientConnection
+from sidecar.wire.h2_client import H2ClientConnection
+from sidecar.wire.tls import ClientTls
+from sidecar.wire.tunnel import TunnelClientConnection
+
+_KINDS: dict[str, Any] = {"http1": H1ClientConnection, "http2": H2ClientConnection, "tcp": TunnelClientConnection}
+
+
+class Connector:
+    """Makes connections for pools, each dial in a Task of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._dials: set[asyncio.Task[None]] = set()
+        self.runtime: Runtime | None = None
+        self.connections: set[Any] = set()
+
+    def dial(self, pool: Any, timeout: float) -> None:
+        """Connect to `pool.endpoint` within `timeout` seconds and tell the pool."""
+        task = self._loop.create_task(self._dial(pool, timeout))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    async def _dial(self, pool: Any, timeout: float) -> None:
+        assert self.runtime is not None
+        connection = _KINDS[pool.protocol](self.runtime, _Counted(pool, self))
+        failure: Failure | None = None
+        try:
+            async with asyncio.timeout(timeout or None):
+                await self._connect(pool, connection)
+        except TimeoutError:
+            failure = Failure.CONNECT_TIMEOUT
+        except (OSError, ssl.SSLError, ValueError):
+            failure = Failure.CONNECT_FAILED
+        turn = self.runtime.turn
+        turn.begin()
+        try:
+            if failure is None:
+                self.connections.add(connection)
+                self.runtime.connections["upstream", _label(connection)] += 1
+                pool.on_connected(connection)
+            else:
+                pool.on_connect_failed(failure)
+        finally:
+            turn.end()
+
+    async def _connect(self, pool: Any, connection: Any) -> None:
+        address = pool.endpoint.address
+        tls: ClientTls | None = pool.shares.tls if pool.protocol != "tcp" else None
+        options: dict[str, Any] = {}
+        if tls is not None:
+            options = {"ssl": tls.context(pool.protocol), "server_hostname": tls.server_name or address.host}
+        if address.unix:
+            if tls is not None and not tls.server_name:
+                options["server_hostname"] = "localhost"
+            await self._loop.create_unix_connection(lambda: connection, address.unix, **options)
+        else:
+            await self._loop.create_connection(lambda: connection, address.host, address.port, **options)
+
+    def readable(self, connection: Any) -> bool:
+        """Whether something came on an idle connection, which can only be its end."""
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            return True
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def forget(self, connection: Any) -> None:
+        """A connection is gone."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            assert self.runtime is not None
+            self.runtime.connections["upstream", _label(connection)] -= 1
+
+    async def close(self) -> None:
+        """End every dial and every connection."""
+        for task in list(self._dials):
+            task.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        for connection in list(self.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+def _label(connection: Any) -> str:
+    return "http2" if connection.protocol == "http2" else "http1"
+
+
+class _Counted:
+    """A pool as its connection sees it, with the end of the connection noted."""
+
+    __slots__ = ("_connector", "_pool", "on_available", "on_draining", "on_idle")
+
+    def __init__(self, pool: Any, connector: Connector) -> None:
+        self._pool = pool
+        self._connector = connector
+        # Bound once: these are called per request.
+        self.on_idle = getattr(pool, "on_idle", None)
+        self.on_available = getattr(pool, "on_available", None)
+        self.on_draining = getattr(pool, "on_draining", None)
+
+    def on_closed(self, connection: Any, *idle: bool) -> None:
+        """The connection is gone."""
+        self._connector.forget(connection)
+        self._pool.on_closed(connection, *idle)

@@ -1,0 +1,202 @@
+"""A listening socket and the connections that came in through it."""
+
+import asyncio
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from sidecar.model.address import Address
+from sidecar.model.head import RequestHead
+from sidecar.proxy.exchange import Begin, beginner
+from sidecar.proxy.runtime import Runtime
+from sidecar.wire.h1_server import H1ServerConnection
+from sidecar.wire.h2_server import H2ServerConnection
+from sidecar.wire.sniff import Sniffer
+from sidecar.wire.tunnel import TunnelServerConnection
+
+_BACKLOG = 4096
+
+
+class BindError(Exception):
+    """An address could not be listened on; the message names it and what holds it."""
+
+
+class Listener:
+    """One bound address. Every request of its connections begins in `begin`."""
+
+    def __init__(self, runtime: Runtime, name: str, address: Address, mode: str) -> None:
+        self.runtime = runtime
+        self.name = name
+        self.bind = address
+        self.address = address
+        self.mode = mode
+        self.connections: set[Any] = set()
+        self.draining = False
+        self._server: asyncio.AbstractServer | None = None
+        self._socket: socket.socket | None = None
+        self._exchange: Begin = beginner(runtime, name)
+        self._begin: Begin = self._exchange if mode == "http" else self._begin_forward
+
+    def prepare(self) -> None:
+        """Bind; BindError if that cannot be. Nothing is accepted before `start`."""
+        self._socket = bound_socket(self.bind)
+        if not self.bind.unix:
+            self.address = Address(self.bind.host, self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Bind, if `prepare` has not, and accept."""
+        if self._socket is None:
+            self.prepare()
+        assert self._socket is not None
+        loop = asyncio.get_running_loop()
+        create: Any = loop.create_unix_server if self.bind.unix else loop.create_server
+        self._server = await create(self._accept, sock=self._socket, backlog=_BACKLOG)
+
+    def _accept(self) -> asyncio.Protocol:
+        sniffer = Sniffer(self.runtime, self._choose, self._closed)
+        self.connections.add(sniffer)
+        return sniffer
+
+    def _choose(self, kind: str) -> asyncio.Protocol:
+        connection: Any
+        if kind == "http2":
+            connection = H2ServerConnection(self.runtime, self._begin, self._closed)
+        else:
+            connection = H1ServerConnection(self.runtime, self._begin, self._closed)
+        self._opened(connection)
+        return connection  # type: ignore[no-any-return]
+
+    def _opened(self, connection: Any) -> None:
+        self.connections.add(connection)
+        self.runtime.connections["downstream", connection.protocol] += 1
+        if self.draining:
+            connection.drain()
+
+    def _closed(self, connection: Any) -> None:
+        self.connections.discard(connection)
+        if not isinstance(connection, Sniffer):
+            self.runtime.connections["downstream", connection.protocol] -= 1
+
+    # Forward mode: CONNECT.
+
+    def _begin_forward(self, stream: Any, head: RequestHead, end: bool) -> None:
+        """A CONNECT to a host that a route names is looked into; all else takes the path."""
+        listener = self.runtime.snapshot.listeners.get(self.name)
+        if head.method == b"CONNECT" and listener is not None and listener.table.knows_host(head.authority):
+            stream.detach(lambda: self._inside(head, stream.peer))
+        else:
+            self._exchange(stream, head, end)
+
+    def _inside(self, connect: RequestHead, peer: str) -> asyncio.Protocol:
+        """What reads inside an answered CONNECT."""
+
+        def choose(kind: str) -> asyncio.Protocol:
+            if kind != "tls":
+                return self._choose(kind)
+            tunnel = TunnelServerConnection(self.runtime, self._closed, peer)
+            self._opened(tunnel)
+            self._exchange(tunnel, connect, False)
+            return tunnel
+
+        sniffer = Sniffer(self.runtime, choose, self._closed)
+        self.connections.add(sniffer)
+        return sniffer
+
+    # The end.
+
+    def drain(self) -> None:
+        """Go on accepting, but keep no connection: GOAWAY, `Connection: close`."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+
+    def close_socket(self) -> None:
+        """Accept no more."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        elif self._socket is not None:
+            self._socket.close()
+        if self._socket is not None and self.bind.unix:
+            Path(self.bind.unix).unlink(missing_ok=True)
+        self._socket = None
+
+    async def stop(self) -> None:
+        """Accept no more, and close what is left."""
+        self.close_socket()
+        for connection in list(self.connections):
+            connection.abort()
+
+
+def bound_socket(address: Address) -> socket.socket:
+    """A bound stream socket; BindError names the address and what holds it."""
+    if address.unix:
+        return _bound_unix(address)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, target = found[0]
+    except OSError as error:
+        raise BindError(f"cannot listen on {address}: {error.strerror or error}") from None
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(target)
+        sock.listen(_BACKLOG)  # now, so that another process's hold shows here
+    except OSError as error:
+        sock.close()
+        raise BindError(f"cannot listen on {address}: {error.strerror}{_holder(address, error)}") from None
+    return sock
+
+
+def _bound_unix(address: Address) -> socket.socket:
+    path = address.unix
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if Path(path).is_socket() and _is_abandoned(path):
+            Path(path).unlink()
+        sock.setblocking(False)
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise BindError(f"cannot listen on {address}: {error.strerror}") from None
+    return sock
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether nobody listens on a unix socket's path any more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(path) in (errno.ECONNREFUSED, errno.ENOENT)
+
+
+def _holder(address: Address, error: OSError) -> str:
+    """Which process holds a port, as far as /proc shows it."""
+    if error.errno != errno.EADDRINUSE:
+        return ""
+    inodes = _listening_inodes(address.port)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            for link in (process / "fd").iterdir():
+                target = os.readlink(link)
+                if target.startswith("socket:[") and target[8:-1] in inodes:
+                    return f": held by {(process / 'comm').read_text().strip()} (pid {process.name})"
+        except OSError:
+            continue
+    return ": held by another process" if inodes else ""
+
+
+def _listening_inodes(port: int) -> set[str]:
+    inodes: set[str] = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(fields[9])
+    return inodes

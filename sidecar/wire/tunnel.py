@@ -1,0 +1,202 @@
+"""Raw bytes both ways: what a CONNECT becomes, on either side.
+
+A tunnel's connection is a Stream whose head is a formality: the exchange picks
+an endpoint, asks its breaker and counts it like any other, then bytes flow.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.headers import Headers
+from sidecar.model.outcome import Failure
+from sidecar.model.stream import Receiver
+from sidecar.proxy.runtime import Runtime
+
+
+class _Tunnel(asyncio.Protocol):
+    """What both sides share: bytes, half-closes, back-pressure."""
+
+    __slots__ = ("_eof", "_out", "_received_eof", "dirty", "receiver", "runtime", "transport", "write_paused")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.receiver: Receiver | None = None
+        self.transport: Any = None
+        self.dirty = False
+        self.write_paused = False
+        self._out: list[bytes] = []
+        self._eof = False  # our direction has ended
+        self._received_eof = False
+
+    def connection_made(self, transport: Any) -> None:
+        """The connection is open."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        turn = self.runtime.turn
+        turn.begin()
+        if self.receiver is not None:
+            self.receiver.on_data(data, False)
+        turn.end()
+
+    def eof_received(self) -> bool:
+        """The peer's direction has ended; ours may go on."""
+        turn = self.runtime.turn
+        turn.begin()
+        self._received_eof = True
+        if self.receiver is not None:
+            self.receiver.on_data(b"", True)
+        turn.end()
+        return not self._eof
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        turn = self.runtime.turn
+        turn.begin()
+        self.transport = None
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None and not (self._eof and self._received_eof):
+            receiver.on_reset(self.lost)
+        self._closed()
+        turn.end()
+
+    lost = Failure.RESET
+
+    def _closed(self) -> None:
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than we write."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.write_paused = False
+        turn = self.runtime.turn
+        turn.begin()
+        if self.receiver is not None:
+            self.receiver.on_writable()
+        turn.end()
+
+    def send_data(self, data: bytes, end: bool) -> bool:
+        """Bytes to the peer."""
+        if data:
+            self._out.append(data)
+        self._eof = self._eof or end
+        if not self.dirty:
+            self.runtime.turn.mark(self)
+        return not self.write_paused
+
+    def send_trailers(self, trailers: Headers) -> None:
+        """A tunnel has none: just the end."""
+        self.send_data(b"", True)
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """A tunnel has none."""
+
+    def flush(self) -> None:
+        """Write what this turn produced."""
+        self.dirty = False
+        if self.transport is None:
+            return
+        if self._out:
+            self.transport.writelines(self._out)
+            self._out = []
+        if self._eof:
+            if self._received_eof:
+                self.transport.close()
+            else:
+                self.transport.write_eof()
+
+    def pause(self) -> None:
+        """Read no more."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    def reset(self, failure: Failure) -> None:
+        """Break it off."""
+        self.receiver = None
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class TunnelClientConnection(_Tunnel):
+    """Upstream: one connection for one exchange, never reused."""
+
+    protocol = "tcp"
+
+    __slots__ = ("idle_since", "owner", "used")
+
+    def __init__(self, runtime: Runtime, owner: Any) -> None:
+        super().__init__(runtime)
+        self.owner = owner
+        self.used = 0
+        self.idle_since = 0.0
+
+    def open(self, receiver: Receiver) -> "TunnelClientConnection":
+        """Take the connection."""
+        self.receiver = receiver
+        self.used = 1
+        return self
+
+    def send_head(self, head: RequestHead, end: bool) -> None:
+        """Nothing is sent: that there is a connection is the answer."""
+        self.runtime.turn.at_end(self)
+
+    def on_turn_end(self) -> None:
+        """Tell the answer, outside of the call that asked for it."""
+        if self.receiver is not None:
+            self.receiver.on_head(ResponseHead(200, [], None), False)
+
+    def _closed(self) -> None:
+        self.owner.on_closed(self)
+
+    def close(self) -> None:
+        """Close it in good order."""
+        if self.transport is not None:
+            self.transport.close()
+
+
+class TunnelServerConnection(_Tunnel):
+    """Downstream: a CONNECT that was answered before its endpoint was reached."""
+
+    protocol = "http1"
+    lost = Failure.CANCELLED
+
+    __slots__ = ("_on_closed", "draining", "peer")
+
+    def __init__(self, runtime: Runtime, on_closed: Callable[[Any], None], peer: str) -> None:
+        super().__init__(runtime)
+        self.peer = peer
+        self.draining = False
+        self._on_closed = on_closed
+
+    def send_head(self, head: ResponseHead, end: bool) -> None:
+        """The client was told 200 already: another answer can only be a close."""
+        if head.status >= 300:
+            self.reset(Failure.RESET)
+
+    def _closed(self) -> None:
+        self._on_closed(self)
+
+    @property
+    def open_streams(self) -> int:
+        """A tunnel is always under way."""
+        return 1
+
+    def drain(self) -> None:
+        """A tunnel ends when its peers end it, or with the process."""
+        self.draining = True
+
+    def abort(self) -> None:
+        """Give it up."""
+        if self.transport is not None:
+            self.transport.abort()
