@@ -16,6 +16,9 @@ HOP_BY_HOP = frozenset(
     )
 )
 
+# What a decoder looks at instead of just passing it on.
+SPECIAL = HOP_BY_HOP | {b"content-length"}
+
 # Fields that `Connection` may name without effect: a client must not be able to
 # strip what the next hop decides by.
 PROTECTED = frozenset(

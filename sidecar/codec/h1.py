@@ -9,11 +9,12 @@ has raised H1Error the connection is finished. The only importer of httptools.
 """
 
 import re
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import httptools
 
-from sidecar.codec.fields import HOP_BY_HOP, PROTECTED
+from sidecar.codec.fields import PROTECTED, SPECIAL
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers, tokens
 
@@ -31,6 +32,10 @@ _COUNT_FROM = 16 * 1024
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::\d{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?i)timeout\s*=\s*(\d{1,6})")
+
+# How a decoder takes its bytes: by llhttp, counted off a fixed-length body, or as
+# the raw bytes of a tunnel.
+_PARSED, _COUNTED, _RAW = 0, 1, 2
 
 _CHUNKED_PREAMBLE = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -66,79 +71,65 @@ class ResponseSink(Sink, Protocol):
 class _Decoder:
     """What both directions share: limits, body counting, ends."""
 
-    __slots__ = (
-        "_counting",
-        "_ended",
-        "_fed",
-        "_fields",
-        "_in_body",
-        "_in_trailers",
-        "_parser",
-        "_raw",
-        "_remaining",
-        "_sink",
-        "_size",
-        "keep_alive",
-    )
+    __slots__ = ("_add", "_ended", "_fed", "_fields", "_in_body", "_mode", "_parser", "_remaining", "_sink", "keep_alive")
 
     _parser: Any
     _sink: Any  # a Sink; ResponseDecoder's is a ResponseSink
 
     def __init__(self) -> None:
+        # Fields of the head, or trailers, that is being read; `_add` is its append.
         self._fields: Headers = []
-        self._fed = 0  # bytes fed since the last head was complete, while in a head
-        self._size = 0  # bytes of the fields of this head
+        self._add = self._fields.append
+        self._fed = 0  # bytes that were fed since the last message, or as trailers
         self._in_body = False
-        self._in_trailers = False
-        self._ended = True
+        self._ended = True  # the end of the message was told
         self._remaining = 0  # of a fixed-length body; -1 when chunked or until close
-        self._counting = False
-        self._raw = False
+        self._mode = _PARSED
         self.keep_alive = True
         self._new_parser()
 
     def _new_parser(self) -> None:
         raise NotImplementedError
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser, turning its errors into ours."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, H1Error):
-                raise error.__context__ from None
-            raise
-        except httptools.HttpParserError as error:
-            raise self._protocol_error(str(error)) from None
-
-    def _protocol_error(self, message: str) -> H1Error:
-        return H1Error(message)
-
     def _after_upgrade(self, rest: bytes) -> None:
         raise NotImplementedError
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they came from the peer; H1Error when they are wrong."""
-        if self._raw:
-            self._sink.on_message_data(data, False)
-            return
-        if self._counting:
-            data = self._count(data)
+        if self._mode:
+            data = self._feed_unparsed(data)
             if not data:
                 return
-        if not self._in_body:
+        if not self._in_body or self._fields:
             self._fed += len(data)
-        self._parse(data)
-        if not self._in_body:
-            if self._fed > MAX_HEAD_BYTES:
-                raise H1Error("header fields are too large", 431)
-        elif self._remaining > _COUNT_FROM and not self._raw:
-            self._counting = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._stopped(error, data)
+        if self._in_body:
+            if self._remaining > _COUNT_FROM and not self._mode:
+                self._mode = _COUNTED
+            elif self._fed > MAX_HEAD_BYTES and self._fields:
+                raise H1Error("trailer fields are too large", 431)
+        elif self._fed > MAX_HEAD_BYTES:
+            raise H1Error("header fields are too large", 431)
 
-    def _count(self, data: bytes) -> bytes:
-        """Pass on bytes of a fixed-length body; what is left over is the next message."""
+    def _stopped(self, error: httptools.HttpParserError, data: bytes) -> None:
+        """Why llhttp did not take everything: an upgrade, our own refusal, or bad bytes."""
+        if isinstance(error, httptools.HttpParserUpgrade):
+            self._after_upgrade(data[error.args[0] :])
+        elif isinstance(error, httptools.HttpParserCallbackError):
+            if isinstance(error.__context__, H1Error):
+                raise error.__context__ from None
+            raise error
+        else:
+            raise H1Error(str(error)) from None
+
+    def _feed_unparsed(self, data: bytes) -> bytes:
+        """Bytes of a tunnel or of a counted body; what is left over is the next message."""
+        if self._mode == _RAW:
+            self._sink.on_message_data(data, False)
+            return b""
         size = len(data)
         if size < self._remaining:
             self._remaining -= size
@@ -146,7 +137,7 @@ class _Decoder:
             return b""
         rest = data[self._remaining :]
         body = data if not rest else data[: self._remaining]
-        self._counting = False
+        self._mode = _PARSED
         keep_alive = self.keep_alive
         self._new_parser()  # the old one stands in the middle of a body
         self._finish_message()
@@ -158,39 +149,28 @@ class _Decoder:
     def _finish_message(self) -> None:
         self._ended = True
         self._in_body = False
-        self._in_trailers = False
-        self._remaining = 0
         self._fed = 0
-        self._size = 0
+        self._fields.clear()
+
+    def _check_head_size(self) -> None:
+        """Measure a head that came in a read larger than a head may be."""
+        if len(self._fields) > MAX_FIELDS:
+            raise H1Error("too many header fields", 431)
+        if sum(len(name) + len(value) + 4 for name, value in self._fields) > MAX_HEAD_BYTES:
+            raise H1Error("header fields are too large", 431)
 
     # Callbacks of httptools, named as it wants them.
 
-    def on_message_begin(self) -> None:
-        self._fields = []
-        self._size = 0
-        self._ended = False
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        fields = self._fields
-        fields.append((name.lower(), value.rstrip(b" \t")))
-        if len(fields) > MAX_FIELDS:
-            raise H1Error("too many header fields", 431)
-        if self._in_body:
-            self._size += len(name) + len(value)
-            if self._size > MAX_HEAD_BYTES:
-                raise H1Error("trailer fields are too large", 431)
-
-    def on_chunk_header(self) -> None:
-        # The fields that follow the last chunk are trailers.
-        self._fields = []
+        # llhttp lets no other white space than space and tab into a value.
+        self._add((name.lower(), value.rstrip()))
 
     def on_body(self, data: bytes) -> None:
         remaining = self._remaining
         if remaining < 0:
             self._sink.on_message_data(data, False)
             return
-        remaining -= len(data)
-        self._remaining = remaining
+        self._remaining = remaining = remaining - len(data)
         if remaining > 0:
             self._sink.on_message_data(data, False)
         elif not self._ended:
@@ -200,18 +180,13 @@ class _Decoder:
             raise H1Error("body bytes where no body may be")
 
     def on_message_complete(self) -> None:
-        ended = self._ended
-        trailers = self._fields if self._in_body and self._remaining < 0 else []
-        self._finish_message()
-        if not ended:
+        self._in_body = False
+        self._fed = 0
+        if not self._ended:
+            self._ended = True
+            trailers = self._fields.copy()
+            self._fields.clear()
             self._sink.on_message_end(trailers)
-
-    def _check_head_size(self) -> None:
-        # Only when one read was larger than a head may be, the head is measured.
-        if self._fed > MAX_HEAD_BYTES:
-            size = sum(len(name) + len(value) + 4 for name, value in self._fields)
-            if size > MAX_HEAD_BYTES:
-                raise H1Error("header fields are too large", 431)
 
 
 class RequestDecoder(_Decoder):
@@ -221,7 +196,7 @@ class RequestDecoder(_Decoder):
     another request; both are of the latest head.
     """
 
-    __slots__ = ("_authority", "_held", "_holding", "_url", "version")
+    __slots__ = ("_authority", "_held", "_url", "holding", "version")
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -229,7 +204,7 @@ class RequestDecoder(_Decoder):
         self.version = "1.1"
         self._authority = b""  # the last one that was found right: it seldom changes
         self._held = b""
-        self._holding = False
+        self.holding = False  # an upgrade request waits for its answer
         super().__init__()
 
     def _new_parser(self) -> None:
@@ -237,7 +212,7 @@ class RequestDecoder(_Decoder):
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the client; after an upgrade request they are held back."""
-        if self._holding:
+        if self.holding:
             self._held += data
             if len(self._held) > MAX_HEAD_BYTES:
                 raise H1Error("too much data before the upgrade was answered")
@@ -245,18 +220,9 @@ class RequestDecoder(_Decoder):
         super().feed(data)
 
     @property
-    def holding(self) -> bool:
-        """Whether an upgrade request waits for its answer."""
-        return self._holding
-
-    @property
     def awaiting_request(self) -> bool:
         """Whether nothing of a next request was read yet."""
-        return self._ended and not self._holding
-
-    def on_message_begin(self) -> None:
-        self._url = b""
-        super().on_message_begin()
+        return self._ended and not self._url and not self._fields and not self.holding
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -265,128 +231,127 @@ class RequestDecoder(_Decoder):
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        self._check_head_size()
-        self.version = version = parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            raise H1Error(f"HTTP/{version} is not spoken here", 505)
-        self.keep_alive = parser.should_keep_alive()
+        fields = self._fields
+        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS:
+            self._check_head_size()
         method = parser.get_method()
-        host, length, upgrade, headers = self._sort_fields()
-        path, authority, scheme = self._target(method, host)
-        upgraded = parser.should_upgrade()
-        if (upgraded and (upgrade in (b"h2c", b"") or length != 0) and method != b"CONNECT") or not upgraded:
-            upgrade = b""
-        head = RequestHead(method, path, authority, headers, scheme, length, upgrade)
-        self._fields = []
-        self._fed = 0
-        self._in_body = True
-        self._remaining = -1 if length is None else length
-        end = length == 0 and not upgrade and method != b"CONNECT"
-        self._holding = not end and length == 0
-        self._ended = end
-        self._sink.on_message_head(head, end)
-
-    def _sort_fields(self) -> tuple[bytes | None, int | None, bytes, Headers]:
-        """One pass: what the connection needs to know, and what is forwarded."""
-        host: bytes | None = None
+        self.keep_alive = keep_alive = parser.should_keep_alive()
+        host = None
         length: int | None = 0
-        upgrade = b""
-        named: list[bytes] = []
         kept: Headers = []
-        for pair in self._fields:
-            name, value = pair
-            if name not in HOP_BY_HOP:
+        special: Headers = []
+        for pair in fields:
+            name = pair[0]
+            if name not in SPECIAL:
                 kept.append(pair)
-                if name == b"content-length":
-                    length = self._length(value)
             elif name == b"host":
                 if host is not None:
                     raise H1Error("more than one Host field")
-                host = value
-            elif name == b"connection":
+                host = pair[1]
+            elif name == b"content-length":
+                length = _length(pair[1])
+                kept.append(pair)
+            else:
+                special.append(pair)
+        upgrade = b""
+        if special or not keep_alive:
+            # Only 1.1 is kept alive without a word about it.
+            self.version = parser.get_http_version()
+            if self.version not in ("1.1", "1.0"):
+                raise H1Error(f"HTTP/{self.version} is not spoken here", 505)
+            length, upgrade, kept = self._read_special(special, kept, length)
+        else:
+            self.version = "1.1"
+        url = self._url
+        scheme = b"http"
+        if method == b"CONNECT" or not url.startswith(b"/") or host is None:
+            path, host, scheme = self._unusual_target(method, url, host)
+        else:
+            path = url
+        if host != self._authority:
+            if _AUTHORITY.fullmatch(host) is None:
+                raise H1Error("the host is no host[:port]")
+            self._authority = host
+        fields.clear()
+        self._url = b""
+        self._fed = 0
+        self._in_body = True
+        self._remaining = -1 if length is None else length
+        self._ended = end = length == 0 and not upgrade and method != b"CONNECT"
+        self.holding = length == 0 and not end
+        self._sink.on_message_head(RequestHead(method, path, host, kept, scheme, length, upgrade), end)
+
+    def _read_special(self, special: Headers, kept: Headers, length: int | None) -> tuple[int | None, bytes, Headers]:
+        """Fields of this connection alone: framing, upgrade, and what Connection names."""
+        upgrade = b""
+        named: list[bytes] = []
+        for pair in special:
+            name, value = pair
+            if name == b"connection":
                 named += tokens([pair], b"connection")
             elif name == b"transfer-encoding":
                 if self.version == "1.0" or value.lower() != b"chunked" or length is None:
-                    raise H1Error("the only transfer coding here is one `chunked`, in HTTP/1.1", 400)
+                    raise H1Error("the only transfer coding here is one `chunked`, in HTTP/1.1")
                 length = None
             elif name == b"upgrade":
-                upgrade = value.strip().lower()
+                upgrade = value.lower()
             elif name == b"te" and b"trailers" in tokens([pair], b"te"):
                 kept.append((b"te", b"trailers"))
         if named:
-            dropped = {name for name in named if name not in PROTECTED}
             # `Connection: te` is how HTTP/1 says TE; trailers are relayed, so it stays.
-            kept = [pair for pair in kept if pair[0] not in dropped or pair[0] == b"te"]
-        return host, length, upgrade, kept
+            dropped = {name for name in named if name not in PROTECTED and name != b"te"}
+            kept = [pair for pair in kept if pair[0] not in dropped]
+        if not self._parser.should_upgrade() or upgrade == b"h2c" or length != 0:
+            upgrade = b""
+        return length, upgrade, kept
 
-    @staticmethod
-    def _length(value: bytes) -> int:
-        if not value.isdigit() or len(value) > 18:
-            raise H1Error("Content-Length is no number that a body can have")
-        return int(value)
-
-    def _target(self, method: bytes, host: bytes | None) -> tuple[bytes, bytes, bytes]:
-        """Path, authority and scheme of the request target (RFC 9112 3.2)."""
+    def _unusual_target(self, method: bytes, url: bytes, host: bytes | None) -> tuple[bytes, bytes, bytes]:
+        """Path, authority and scheme of a target that is no path (RFC 9112 3.2)."""
         if host is None and self.version == "1.1":
             raise H1Error("a request needs one Host field")
-        url = self._url
-        authority = host or b""
-        path = url
-        scheme = b"http"
         if method == b"CONNECT":
-            authority, path = url, b""
-            if not authority:
+            if not url:
                 raise H1Error("CONNECT needs host:port")
-        elif not url.startswith(b"/") and url != b"*":
-            absolute = _ABSOLUTE.fullmatch(url)
-            if absolute is None:
-                raise H1Error("the request target is neither a path nor an http(s) URL")
-            # RFC 9112 3.2.2: absolute-form wins over Host, which is rewritten.
-            scheme, authority, path = absolute[1].lower(), absolute[2], absolute[3]
-            if not path.startswith(b"/"):
-                path = b"/" + path
-            if not authority:
-                raise H1Error("the request target names no host")
-        elif url == b"*" and method != b"OPTIONS":
-            raise H1Error("the target * is for OPTIONS alone")
-        if authority != self._authority:
-            if _AUTHORITY.fullmatch(authority) is None:
-                raise H1Error("the host is no host[:port]")
-            self._authority = authority
-        return path, authority, scheme
+            return b"", url, b"http"
+        if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
+            return url, host or b"", b"http"
+        absolute = _ABSOLUTE.fullmatch(url)
+        if absolute is None or not absolute[2]:
+            raise H1Error("the request target is neither a path nor an http(s) URL")
+        # RFC 9112 3.2.2: absolute-form wins over Host, which is rewritten.
+        path = absolute[3]
+        return path if path.startswith(b"/") else b"/" + path, absolute[2], absolute[1].lower()
 
     def _after_upgrade(self, rest: bytes) -> None:
         # llhttp stops behind the head of every request that has Upgrade fields or
         # is a CONNECT, body or not. Those that may pass wait for their answer; the
         # body of the others is read as if the field were not there.
-        if self._holding:
+        if self.holding:
             self._held = rest
             return
-        self._continue_body(rest)
-
-    def _continue_body(self, rest: bytes) -> None:
         if self._remaining < 0:
-            self._new_parser()
-            sink, self._sink = self._sink, _DEAF
-            keep = (self.keep_alive, self.version)
-            body = (self._in_body, self._remaining)
-            self._parser.feed_data(_CHUNKED_PREAMBLE)
-            self._sink = sink
-            self.keep_alive, self.version = keep
-            self._in_body, self._remaining = body
-            self._ended = False
+            self._enter_chunked_body()
         elif self._remaining > 0:
-            self._counting = True
+            self._mode = _COUNTED
         else:
             self._new_parser()
             self._finish_message()
         if rest:
             self.feed(rest)
 
+    def _enter_chunked_body(self) -> None:
+        """Put a new parser into the body by way of a made-up head."""
+        sink, self._sink = self._sink, _DEAF
+        keep = (self.keep_alive, self.version, self._authority)
+        self._new_parser()
+        self._parser.feed_data(_CHUNKED_PREAMBLE)
+        self.keep_alive, self.version, self._authority = keep
+        self._sink = sink
+
     def upgraded(self) -> None:
         """The answer was 101 (or 2xx to CONNECT): everything from here on is data."""
-        self._raw = True
-        self._holding = False
+        self._mode = _RAW
+        self.holding = False
         held, self._held = self._held, b""
         if held:
             self._sink.on_message_data(held, False)
@@ -398,7 +363,7 @@ class RequestDecoder(_Decoder):
 
     def refused(self) -> None:
         """The answer was no 101: what was held back is the next request."""
-        self._holding = False
+        self.holding = False
         self._new_parser()
         self._finish_message()
         held, self._held = self._held, b""
@@ -411,14 +376,13 @@ class ResponseDecoder(_Decoder):
 
     `keep_alive` says whether the connection may carry another request once the
     message has ended; `idle_hint` is the server's `Keep-Alive: timeout` in
-    seconds, or 0.
+    seconds, or 0; `until_close` that only the end of the connection ends the body.
     """
 
-    __slots__ = ("_bodyless", "_interims", "_reason", "_upgrading", "idle_hint", "until_close")
+    __slots__ = ("_bodyless", "_interims", "_upgrading", "idle_hint", "until_close")
 
     def __init__(self, sink: ResponseSink) -> None:
         self._sink = sink
-        self._reason = b""
         self._bodyless = False
         self._upgrading = False
         self._interims = 0  # 1xx heads in the bytes that are being parsed
@@ -432,96 +396,66 @@ class ResponseDecoder(_Decoder):
     @property
     def between_messages(self) -> bool:
         """Whether the last message was read to its end and nothing came behind it."""
-        return self._ended and not self._raw and not self._in_body
+        return not self._in_body and self._ended and not self._fed and not self._fields and self._mode == _PARSED
 
     @property
     def tunnelled(self) -> bool:
         """Whether a 101 turned the connection into a pipe."""
-        return self._raw
+        return self._mode == _RAW
 
     def expect(self, head: RequestHead) -> None:
         """Say which request the next response answers."""
         self._bodyless = head.method == b"HEAD"
         self._upgrading = bool(head.upgrade)
-        self.until_close = False
-
-    def on_message_begin(self) -> None:
-        self._reason = b""
-        super().on_message_begin()
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        self._check_head_size()
+        fields = self._fields
+        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS:
+            self._check_head_size()
         status = parser.get_status_code()
-        if status < 200:
-            self._on_interim(status)
-            return
-        if parser.get_http_version() not in ("1.1", "1.0"):
+        self.keep_alive = keep_alive = parser.should_keep_alive()
+        length: int | None = None
+        kept: Headers = []
+        special: Headers = []
+        for pair in fields:
+            name = pair[0]
+            if name not in SPECIAL:
+                kept.append(pair)
+            elif name == b"content-length":
+                length = _length(pair[1])
+                kept.append(pair)
+            else:
+                special.append(pair)
+        chunked = False
+        if special:
+            chunked, kept = self._read_special(special, kept)
+        if not keep_alive and parser.get_http_version() not in ("1.1", "1.0"):
             raise H1Error("the server speaks another HTTP version")
-        self.keep_alive = parser.should_keep_alive()
-        length, headers = self._sort_fields()
-        bodyless = self._bodyless or status == 204 or status == 304
-        self._fields = []
+        fields.clear()
+        if status < 200:
+            self._on_interim(status, kept)
+            return
         self._fed = 0
         self._in_body = True
-        if bodyless:
-            self._remaining = 0
-        elif length is None:
-            self._remaining = -1
-        else:
-            self._remaining = length
-        end = self._remaining == 0
-        self._ended = end
-        head = ResponseHead(status, headers, 0 if bodyless and length is None else length, self._reason)
-        self._sink.on_message_head(head, end)
-        if self._bodyless and length != 0:
+        bodyless = self._bodyless or status == 204 or status == 304
+        self.until_close = length is None and not chunked and not bodyless
+        self._remaining = 0 if bodyless else -1 if length is None else length
+        self._ended = end = self._remaining == 0
+        if bodyless and length is None:
+            length = 0
+        self._sink.on_message_head(ResponseHead(status, kept, length), end)
+        if self._bodyless and length:
             # llhttp would wait for the body that a HEAD's answer only describes.
             raise _HeadOfBodyless
 
-    def _parse(self, data: bytes) -> None:
-        self._interims = 0
-        try:
-            super()._parse(data)
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _HeadOfBodyless):
-                raise
-            # The head ends at the first empty line; nothing may follow it.
-            self._new_parser()
-            self._finish_message()
-            if len(data) > _head_end(data, self._interims):
-                raise H1Error("body bytes where no body may be") from None
-
-    def _on_interim(self, status: int) -> None:
-        self._interims += 1
-        _, headers = self._sort_fields()
-        self._fields = []
-        self._fed = 0
-        self._ended = True
-        self._in_body = False
-        head = ResponseHead(status, headers, 0, self._reason)
-        if status != 101:
-            self._sink.on_informational_head(head)
-        elif self._upgrading and self._parser.should_upgrade():
-            self._in_body = True
-            self._sink.on_message_head(head, False)
-        else:
-            raise H1Error("101 to a request that asked for no upgrade")
-
-    def _sort_fields(self) -> tuple[int | None, Headers]:
-        length: int | None = None
+    def _read_special(self, special: Headers, kept: Headers) -> tuple[bool, Headers]:
+        """Fields of this connection alone; whether the body is chunked, and what stays."""
         chunked = False
         named: list[bytes] = []
-        kept: Headers = []
-        for pair in self._fields:
+        for pair in special:
             name, value = pair
-            if name not in HOP_BY_HOP:
-                kept.append(pair)
-                if name == b"content-length":
-                    length = RequestDecoder._length(value)
-            elif name == b"connection":
+            if name == b"connection":
                 if value.lower() not in (b"keep-alive", b"close"):
                     named += tokens([pair], b"connection")
             elif name == b"transfer-encoding":
@@ -537,11 +471,37 @@ class ResponseDecoder(_Decoder):
         if named:
             dropped = {name for name in named if name not in PROTECTED and name != b"upgrade"}
             kept = [pair for pair in kept if pair[0] not in dropped]
-        self.until_close = length is None and not chunked
-        return length, kept
+        return chunked, kept
+
+    def _on_interim(self, status: int, headers: Headers) -> None:
+        self._interims += 1
+        self._ended = True
+        head = ResponseHead(status, headers, 0)
+        if status != 101:
+            self._sink.on_informational_head(head)
+        elif self._upgrading and self._parser.should_upgrade():
+            self._in_body = True
+            self._sink.on_message_head(head, False)
+        else:
+            raise H1Error("101 to a request that asked for no upgrade")
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the server."""
+        self._interims = 0
+        super().feed(data)
+
+    def _stopped(self, error: httptools.HttpParserError, data: bytes) -> None:
+        if isinstance(error.__context__, _HeadOfBodyless):
+            # The head ends at the first empty line; nothing may follow it.
+            self._new_parser()
+            self._finish_message()
+            if len(data) > _head_end(data, self._interims):
+                raise H1Error("body bytes where no body may be")
+            return
+        super()._stopped(error, data)
 
     def _after_upgrade(self, rest: bytes) -> None:
-        self._raw = True
+        self._mode = _RAW
         self._ended = False
         if rest:
             self._sink.on_message_data(rest, False)
@@ -551,11 +511,18 @@ class ResponseDecoder(_Decoder):
 
         Tells the sink of the end of a close-delimited body or of a tunnel.
         """
-        if self._raw or (self._in_body and self.until_close and not self._ended):
+        if self._mode == _RAW or (self._in_body and self.until_close and not self._ended):
             self._finish_message()
             self._sink.on_message_end([])
             return True
         return False
+
+
+def _length(value: bytes) -> int:
+    """A Content-Length (RFC 9110 8.6); 18 digits are more than any body has."""
+    if not value.isdigit() or len(value) > 18:
+        raise H1Error("Content-Length is no number that a body can have")
+    return int(value)
 
 
 class _HeadOfBodyless(Exception):  # noqa: N818 - it is a way out of a callback, not an error
@@ -589,30 +556,7 @@ def _head_end(data: bytes, interims: int) -> int:
     return end
 
 
-_STATUS_LINES = {
-    status: f"HTTP/1.1 {status} {phrase}\r\n".encode()
-    for status, phrase in (
-        (200, "OK"),
-        (201, "Created"),
-        (204, "No Content"),
-        (301, "Moved Permanently"),
-        (302, "Found"),
-        (304, "Not Modified"),
-        (400, "Bad Request"),
-        (401, "Unauthorized"),
-        (403, "Forbidden"),
-        (404, "Not Found"),
-        (413, "Content Too Large"),
-        (414, "URI Too Long"),
-        (429, "Too Many Requests"),
-        (431, "Request Header Fields Too Large"),
-        (500, "Internal Server Error"),
-        (502, "Bad Gateway"),
-        (503, "Service Unavailable"),
-        (504, "Gateway Timeout"),
-        (505, "HTTP Version Not Supported"),
-    )
-}
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 # Methods whose request without a body says nothing of a length (RFC 9110 8.6).
 _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE", b"CONNECT"))
@@ -620,44 +564,44 @@ _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE",
 
 def encode_request(head: RequestHead, end: bool) -> tuple[bytes, bool]:
     """The bytes of a request head, and whether its body is to be chunked."""
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (head.method, head.path, head.authority)]
-    lines += [b"%b: %b\r\n" % pair for pair in head.headers]
     chunked = False
+    framing = b"\r\n"
     if head.upgrade:
-        lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade)
-    elif not end and head.length is None:
-        chunked = True
-        lines.append(b"transfer-encoding: chunked\r\n")
-    elif end and head.method not in _BODYLESS_METHODS and not _has(head.headers, b"content-length"):
-        lines.append(b"content-length: 0\r\n")
-    if _has(head.headers, b"te"):
-        lines.append(b"connection: te\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines), chunked
+        framing = b"connection: upgrade\r\nupgrade: %b\r\n\r\n" % head.upgrade
+    elif not end:
+        if head.length is None:
+            chunked = True
+            framing = b"transfer-encoding: chunked\r\n\r\n"
+    elif head.method not in _BODYLESS_METHODS and not _has(head.headers, b"content-length"):
+        framing = b"content-length: 0\r\n\r\n"
+    fields = b"".join([b"%b: %b\r\n" % pair for pair in head.headers])
+    if b"\nte: " in fields or fields.startswith(b"te: "):
+        framing = b"connection: te\r\n" + framing
+    line = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b"
+    return line % (head.method, head.path, head.authority, fields, framing), chunked
 
 
 def encode_response(head: ResponseHead, end: bool, chunkable: bool, connection: bytes) -> tuple[bytes, bool]:
     """The bytes of a response head, and whether its body is to be chunked.
 
     `chunkable` is False for an HTTP/1.0 client, and where no body may follow;
-    `connection` is the value of a Connection field to add, or empty.
+    `connection` is the value of a Connection field to add, or empty. The phrase is
+    the standard one (RFC 9112 4: clients ignore it).
     """
     status = head.status
-    line = _STATUS_LINES.get(status)
-    if line is None or (head.reason and not line.endswith(b" %b\r\n" % head.reason)):
-        line = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
-    lines = [line]
-    lines += [b"%b: %b\r\n" % pair for pair in head.headers]
+    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
     chunked = False
-    if not end and head.length is None and chunkable and status >= 200:
-        chunked = True
-        lines.append(b"transfer-encoding: chunked\r\n")
-    elif end and head.length is None and status >= 200 and status != 204 and status != 304:
-        lines.append(b"content-length: 0\r\n")
+    framing = b"\r\n"
+    if head.length is None and status >= 200:
+        if not end:
+            if chunkable:
+                chunked = True
+                framing = b"transfer-encoding: chunked\r\n\r\n"
+        elif status != 204 and status != 304:
+            framing = b"content-length: 0\r\n\r\n"
     if connection:
-        lines.append(b"connection: %b\r\n" % connection)
-    lines.append(b"\r\n")
-    return b"".join(lines), chunked
+        framing = b"connection: %b\r\n%b" % (connection, framing)
+    return line + b"".join([b"%b: %b\r\n" % pair for pair in head.headers]) + framing, chunked
 
 
 def encode_trailers(trailers: Headers) -> bytes:

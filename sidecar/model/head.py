@@ -1,7 +1,5 @@
 """The heads of a request and of a response, in neither HTTP version's dress."""
 
-from dataclasses import dataclass, field
-
 from sidecar.model.headers import Headers
 
 
@@ -42,25 +40,16 @@ class ResponseHead:
     """A status line (or `:status`) and its header fields.
 
     `length` is the declared body length in bytes, or None when only the end of
-    the stream tells. `reason` is the HTTP/1.1 phrase, for HTTP/1.1 alone.
+    the stream tells. HTTP/1.1's phrase is not kept: it says nothing (RFC 9112 4).
     """
 
-    __slots__ = ("headers", "length", "reason", "status")
+    __slots__ = ("headers", "length", "status")
 
-    def __init__(self, status: int, headers: Headers, length: int | None = None, reason: bytes = b"") -> None:
+    def __init__(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.status = status
         self.headers = headers
         self.length = length
-        self.reason = reason
 
     def __repr__(self) -> str:
         return f"ResponseHead({self.status} {self.headers!r})"
 
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end of a downstream connection."""
-
-    address: str = ""
-    protocol: str = "http1"
-    tags: dict[str, str] = field(default_factory=dict)
