@@ -3,13 +3,12 @@
 No lock and no label lookup: one event loop writes, an increment is one slot.
 """
 
-from math import frexp
-
-# Upper bounds in seconds, powers of two from 2^-12 (0.24 ms) to 2^7 (128 s): a
-# float's exponent is the bucket, so that recording costs no search.
-_LOWEST = -12
-_HIGHEST = 7
-BOUNDS = tuple(2.0**power for power in range(_LOWEST, _HIGHEST + 1))
+# Upper bounds in seconds, powers of two from 2^-12 (0.24 ms) to 2^7 (128 s): the
+# bucket is the bit length of a whole number, so that recording costs no search.
+BOUNDS = tuple(2.0**power for power in range(-12, 8))
+_LAST = len(BOUNDS)
+# A hair below 4096: a value that equals a bound belongs under it.
+_SCALE = 4096 * (1 - 2.0**-50)
 
 
 class Histogram:
@@ -22,21 +21,14 @@ class Histogram:
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
+        self.counts = [0] * (_LAST + 1)
         self.total = 0.0
 
     def record(self, seconds: float) -> None:
-        """Add one duration."""
+        """Add one duration, not negative."""
         self.total += seconds
-        mantissa, exponent = frexp(seconds)
-        # frexp gives seconds = mantissa * 2^exponent with mantissa in [0.5, 1):
-        # exactly a power of two has mantissa 0.5 and belongs one bucket lower.
-        index = exponent - _LOWEST - (mantissa == 0.5)
-        if index < 0 or seconds <= 0:
-            index = 0
-        elif index > len(BOUNDS):
-            index = len(BOUNDS)
-        self.counts[index] += 1
+        index = int(seconds * _SCALE).bit_length()
+        self.counts[index if index < _LAST else _LAST] += 1
 
     @property
     def count(self) -> int:

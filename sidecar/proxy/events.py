@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from types import coroutine
 
+START = None  # the first step of a coroutine takes no value
 STREAM = 1  # the pool gave a stream
 HEAD = 2  # there is a response head to judge
 FAILED = 3  # the try failed; attempt.failure says why

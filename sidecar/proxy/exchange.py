@@ -19,7 +19,7 @@ from sidecar.policy.breaker import REFUSED
 from sidecar.policy.retry import Try, forbids
 from sidecar.proxy import reply
 from sidecar.proxy.attempt import Attempt
-from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, IDLE, STREAM, TIMER, suspension
+from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, IDLE, START, STREAM, TIMER, suspension
 from sidecar.proxy.outgoing import outgoing_head, retry_after
 from sidecar.proxy.route import Route, Target, is_grpc_head
 from sidecar.proxy.runtime import Runtime
@@ -130,9 +130,9 @@ class Exchange:
         self._paused = False
         self._deadline_token = 0
         self._timer_token = 0
-        self._inbox: deque[int] = deque()
+        self._inbox: deque[int | None] = deque()
         self._running = False
-        self._coroutine: Coroutine[Any, int, None] = self._path()
+        self._coroutine: Coroutine[Any, int | None, None] = self._path()
 
     # ------------------------------------------------------------------ the path
 
@@ -205,6 +205,8 @@ class Exchange:
                 attempt.failure = Failure.TIMEOUT
 
             # judge and retry: or be content with what there is
+            if attempt.failure is None and not self.grpc and attempt.head.status < 400:
+                break
             now = runtime.turn.now
             delay = self._judge(attempt, route, cluster, now)
             if delay is None:
@@ -243,8 +245,9 @@ class Exchange:
                 return
 
         # settle and finish
+        if self.grpc:
+            self.code = self._grpc_code(attempt) or 0
         self._settle(attempt, self._verdict(attempt))
-        self.code = self._grpc_code(attempt) or 0
         if not self.request_ended:
             attempt.give_back()
         self._finish()
@@ -254,9 +257,9 @@ class Exchange:
     def start(self) -> None:
         """Run the path until it has to wait."""
         self.runtime.in_flight += 1
-        self._resume(None)
+        self.wake(None, START)
 
-    def wake(self, attempt: Attempt | None, event: int) -> None:
+    def wake(self, attempt: Attempt | None, event: int | None) -> None:
         """Something happened; `attempt` says to whom, None for the exchange itself."""
         if self._done or (attempt is not None and attempt is not self.attempt):
             return
@@ -264,12 +267,9 @@ class Exchange:
             # Never re-entered: told at the next suspension.
             self._inbox.append(event)
             return
-        self._resume(event)
-
-    def _resume(self, event: int | None) -> None:
         self._running = True
         try:
-            self._coroutine.send(event)  # type: ignore[arg-type]
+            self._coroutine.send(event)
         except StopIteration:
             pass
         except Exception as error:  # one request's bug ends that request
@@ -354,7 +354,10 @@ class Exchange:
     def _open_attempt(self, cluster: Cluster, key: int, now: float) -> Attempt | None:
         """Pick until a breaker lets us in."""
         while True:
-            endpoint = cluster.pick(self._tried, self._refused, key, now)
+            if self._tried or self._refused:
+                endpoint = cluster.pick_another(self._tried, self._refused, key, now)
+            else:
+                endpoint = cluster.balancer.pick((), key, now)
             if endpoint is None:
                 return None
             permit = endpoint.breaker.admit(now)
@@ -485,17 +488,20 @@ class Exchange:
             self._answer = None
         self.committed = True
         self.attempt = attempt
-        self._let_go()
+        if self.body:
+            self._let_go()
         self.status = head.status
-        ended = attempt.finished and not attempt.held and attempt.trailers is None
         self.active_at = self.runtime.turn.now
-        self.stream.send_head(self._client_head(head), ended)
-        if ended:
+        if self.number > 1 or self.skipped is not None or self.route.response_headers is not None:
+            head = self._client_head(head)
+        if not attempt.held and attempt.trailers is None:
             attempt.committed = True
+            self.stream.send_head(head, attempt.finished)
         else:
+            self.stream.send_head(head, False)
             attempt.hand_over()
-            if not self._deadline_token and not (self.grpc and not self.streaming):
-                self._watch_idle(self.active_at)
+        if not attempt.finished and not self._deadline_token and (self.streaming or not self.grpc):
+            self._watch_idle(self.active_at)
 
     def _is_over(self, attempt: Attempt) -> bool:
         """Whether the answer has ended; a tunnel ends when both directions have."""
@@ -508,12 +514,10 @@ class Exchange:
         return self.status == 101 or (self.head.method == b"CONNECT" and self.status < 300)
 
     def _client_head(self, head: ResponseHead) -> ResponseHead:
-        edit = self.route.response_headers if self.route is not None else None
-        notes = self._notes()
-        if not notes and edit is None:
-            return head
+        """The endpoint's head with the route's edits and our notes."""
+        edit = self.route.response_headers
         headers = head.headers if edit is None else edit.apply(head.headers)
-        return ResponseHead(head.status, [*headers, *notes], head.length, head.reason)
+        return ResponseHead(head.status, [*headers, *self._notes()], head.length)
 
     def _notes(self) -> Headers:
         """What we say about our own doing, in response headers."""
@@ -530,13 +534,13 @@ class Exchange:
             return Verdict.FAILURE if attempt.failure.blames_endpoint else Verdict.IGNORED
         head = attempt.head
         assert head is not None
-        code = self._grpc_code(attempt)
+        code = self._grpc_code(attempt) if self.grpc else None
         return classify.of_status(head.status) if code is None else classify.of_grpc(code)
 
     def _grpc_code(self, attempt: Attempt) -> int | None:
         """The gRPC status that an answer ended with; None when it is no gRPC answer."""
         head = attempt.head
-        if not self.grpc or head is None or head.status != 200:
+        if head is None or head.status != 200:
             return None
         code = grpc.status_number(attempt.trailers if attempt.trailers is not None else head.headers)
         if code is None and head_is_grpc(head):
@@ -658,7 +662,8 @@ class Exchange:
         if self._deadline_token:
             runtime.timers.cancel(self._deadline_token)
             self._deadline_token = 0
-        self._disarm()
+        if self._timer_token:
+            self._disarm()
         cluster = self.cluster
         if self._admitted and cluster is not None:
             cluster.requests.release()

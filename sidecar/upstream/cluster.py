@@ -105,11 +105,11 @@ class Cluster:
         self._preferred = tuple(endpoint for endpoint in usable if endpoint.priority == best)
         self.balancer.update(self._preferred)
 
-    def pick(self, tried: Collection[Endpoint], refused: Collection[Endpoint], key: int, now: float) -> Endpoint | None:
-        """An endpoint to try: one that was not tried yet while there is one, never
-        one of `refused`, whose breakers let nobody in."""
-        if not tried and not refused:
-            return self.balancer.pick((), key, now)
+    def pick_another(
+        self, tried: Collection[Endpoint], refused: Collection[Endpoint], key: int, now: float
+    ) -> Endpoint | None:
+        """An endpoint for another try (the first is `balancer.pick`): one that was not
+        tried yet while there is one, never one of `refused`, whose breakers let nobody in."""
         avoided = {*tried, *refused}
         endpoint = self.balancer.pick(avoided, key, now)
         if endpoint is not None:

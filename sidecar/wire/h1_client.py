@@ -56,12 +56,14 @@ class H1ClientConnection(asyncio.Protocol):
         "receiver",
         "runtime",
         "transport",
+        "turn",
         "used",
         "write_paused",
     )
 
     def __init__(self, runtime: Runtime, owner: Owner) -> None:
         self.runtime = runtime
+        self.turn = runtime.turn
         self.owner = owner
         self.receiver: Receiver | None = None
         self.transport: Any = None
@@ -105,7 +107,7 @@ class H1ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the server."""
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         try:
             if not self._busy:
@@ -125,7 +127,7 @@ class H1ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The server closed its side."""
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         keep = False
         if self._busy and not self._response_ended:
@@ -137,7 +139,7 @@ class H1ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         idle = not self._busy and not self._closing
         if self._busy and error is None and not self._response_ended and self._decoder.eof():
@@ -163,7 +165,7 @@ class H1ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The server has caught up."""
         self.write_paused = False
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         if self.receiver is not None:
             self.receiver.on_writable()
@@ -213,7 +215,8 @@ class H1ClientConnection(asyncio.Protocol):
         data, self._chunked = h1.encode_request(head, end)
         self._out.append(data)
         self._request_ended = end
-        self._mark()
+        if not self.dirty:
+            self.turn.mark(self)
 
     def send_informational(self, head: ResponseHead) -> None:
         """Requests have no interim heads."""
@@ -232,7 +235,8 @@ class H1ClientConnection(asyncio.Protocol):
         elif end:
             self._out.append(b"0\r\n\r\n")
         self._request_ended = end
-        self._mark()
+        if not self.dirty:
+            self.turn.mark(self)
         return not self.write_paused
 
     def send_trailers(self, trailers: Headers) -> None:
@@ -242,7 +246,8 @@ class H1ClientConnection(asyncio.Protocol):
         if self._chunked:
             self._out.append(h1.encode_trailers(trailers))
         self._request_ended = True
-        self._mark()
+        if not self.dirty:
+            self.turn.mark(self)
 
     def pause(self) -> None:
         """Read no more of the response."""
@@ -261,10 +266,6 @@ class H1ClientConnection(asyncio.Protocol):
         self._drop()
 
     # Output and the way back.
-
-    def _mark(self) -> None:
-        if not self.dirty:
-            self.runtime.turn.mark(self)
 
     def flush(self) -> None:
         """Write what this turn produced."""
@@ -292,7 +293,7 @@ class H1ClientConnection(asyncio.Protocol):
         self.receiver = None
         self._busy = False
         if self._decoder.keep_alive and self._decoder.between_messages and self.transport is not None:
-            self.idle_since = self.runtime.turn.now
+            self.idle_since = self.turn.now
             self.owner.on_idle(self)
         else:
             self.close()

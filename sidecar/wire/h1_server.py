@@ -45,6 +45,7 @@ class H1ServerConnection(asyncio.Protocol):
         "_decoder",
         "_detached",
         "_http11",
+        "_idle_since",
         "_idle_token",
         "_lingering",
         "_on_closed",
@@ -62,6 +63,7 @@ class H1ServerConnection(asyncio.Protocol):
         "receiver",
         "runtime",
         "transport",
+        "turn",
         "write_paused",
     )
 
@@ -73,6 +75,7 @@ class H1ServerConnection(asyncio.Protocol):
         peer: str = "",
     ) -> None:
         self.runtime = runtime
+        self.turn = runtime.turn
         self.peer = peer
         self.receiver: Receiver | None = None
         self.transport: Any = None
@@ -92,7 +95,9 @@ class H1ServerConnection(asyncio.Protocol):
         self._connecting = False
         self._detached: Callable[[], asyncio.Protocol] | None = None
         self._reading_paused = False
+        # One timer for the whole connection: it looks how long nothing was asked.
         self._idle_token = 0
+        self._idle_since = 0.0
 
     def _busy_reset(self) -> None:
         self._waiting = False  # a response is owed
@@ -114,7 +119,7 @@ class H1ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         try:
             if not self._lingering:
@@ -130,7 +135,7 @@ class H1ServerConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client closed its side. Outside a tunnel that is a client that has
         left: like nginx and Envoy we stop working for it."""
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         keep = False
         if self._tunnel and self.receiver is not None and not self._request_ended:
@@ -142,7 +147,7 @@ class H1ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         self._forget_idle()
         self._queue.clear()
@@ -160,7 +165,7 @@ class H1ServerConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
-        turn = self.runtime.turn
+        turn = self.turn
         turn.begin()
         if self.receiver is not None:
             self.receiver.on_writable()
@@ -175,7 +180,8 @@ class H1ServerConnection(asyncio.Protocol):
         if self._waiting or self._queue:
             self._enqueue("head", head, end, (self._decoder.keep_alive, self._decoder.version))
             return
-        self._start(head, end, self._decoder.keep_alive, self._decoder.version)
+        decoder = self._decoder
+        self._start(head, end, decoder.keep_alive, decoder.version)
 
     def on_message_data(self, data: bytes, end: bool) -> None:
         """Request body, or tunnelled bytes."""
@@ -204,7 +210,6 @@ class H1ServerConnection(asyncio.Protocol):
 
     def _start(self, head: RequestHead, end: bool, keep_alive: bool, version: str) -> None:
         """The request's turn has come."""
-        self._forget_idle()
         self._waiting = True
         self._request_ended = end
         self._response_started = False
@@ -244,7 +249,7 @@ class H1ServerConnection(asyncio.Protocol):
                 self._close_after = True  # only the end of the connection can end the body
             connection = b"close" if self._close_after else b"" if self._http11 else b"keep-alive"
         if self._bodyless and head.length is None:
-            head = ResponseHead(head.status, head.headers, 0, head.reason)
+            head = ResponseHead(head.status, head.headers, 0)
         chunkable = self._http11 and not self._tunnel
         data, self._chunked = h1.encode_response(head, end, chunkable, connection)
         self._write(data)
@@ -266,7 +271,8 @@ class H1ServerConnection(asyncio.Protocol):
                 self._out.append(b"0\r\n\r\n")
         elif data:
             self._out.append(data)
-        self._mark()
+        if not self.dirty:
+            self.turn.mark(self)
         if end:
             self._response_ended()
         return not self.write_paused
@@ -313,19 +319,20 @@ class H1ServerConnection(asyncio.Protocol):
         if self._close_after:
             self._queue.clear()
             self._awaiting_send = True  # close once it is written
-            self._mark()
+            if not self.dirty:
+                self.turn.mark(self)
             return
-        self._idle_token = self.runtime.timers.add(self.runtime.idle_timeout, self)
+        self._idle_since = self.turn.now
         # The decoder may be in the middle of `feed`: the next request starts when
         # this turn ends, not inside the response of this one.
         if self._queue or self._reading_paused or not self._decoder.awaiting_request:
-            self.runtime.turn.at_end(self)
+            self.turn.at_end(self)
 
     def detach(self, successor: Callable[[], asyncio.Protocol]) -> None:
         """Answer a CONNECT with 200 and leave the connection to another protocol, once
         the bytes that are being read are all told."""
         self._detached = successor
-        self.runtime.turn.at_end(self)
+        self.turn.at_end(self)
 
     def _leave(self, successor: asyncio.Protocol) -> None:
         transport, self.transport = self.transport, None
@@ -398,28 +405,25 @@ class H1ServerConnection(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         self._out.append(data)
-        self._mark()
-
-    def _mark(self) -> None:
         if not self.dirty:
-            self.runtime.turn.mark(self)
+            self.turn.mark(self)
 
     def flush(self) -> None:
         """Write what this turn produced."""
-        self.dirty = False
-        self._flush_out()
+        out = self._out
+        if len(out) == 1 and self.transport is not None:
+            self.transport.write(out[0])
+            self._out = []
+        elif out:
+            self._flush_out()
         if self._awaiting_send:
             self._awaiting_send = False
             self._finish_writing()
 
     def _flush_out(self) -> None:
-        out = self._out
+        out, self._out = self._out, []
         if out and self.transport is not None:
-            if len(out) == 1:
-                self.transport.write(out[0])
-            else:
-                self.transport.writelines(out)
-            self._out = []
+            self.transport.writelines(out)
 
     def _finish_writing(self) -> None:
         """Close, or first drop what the client is still sending."""
@@ -455,10 +459,19 @@ class H1ServerConnection(asyncio.Protocol):
             self._idle_token = 0
 
     def on_timer(self, token: int) -> None:
-        """No request within the idle timeout, or the linger is over."""
-        if token == self._idle_token and self.transport is not None and not self._waiting:
-            self._idle_token = 0
-            self.transport.abort() if self._lingering else self.transport.close()
+        """Time to look: no request within the idle timeout, or the linger is over."""
+        if token != self._idle_token or self.transport is None:
+            return
+        self._idle_token = 0
+        if self._lingering:
+            self.transport.abort()
+            return
+        timeout = self.runtime.idle_timeout if self._idle_since else self.runtime.header_timeout
+        left = timeout if self._waiting else self._idle_since + timeout - self.turn.now
+        if left <= 0 or (not self._waiting and not self._idle_since):
+            self.transport.close()
+        else:
+            self._idle_token = self.runtime.timers.add(left, self)
 
     @property
     def open_streams(self) -> int:

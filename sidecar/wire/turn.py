@@ -58,31 +58,28 @@ class Turn:
         Turns nest: a listener that hands its first bytes to a new protocol is one."""
         if not self._depth:
             self.now = self._clock()
-        if not self._depth:
-            self.now = self._clock()
         self._depth += 1
 
     def end(self) -> None:
         """Leave it, in a `finally`. The outermost one writes everything."""
-        if self._depth > 1:
-            self._depth -= 1
-            return
-        # Still inside while flushing: what a flush makes dirty is flushed below.
+        if self._depth <= 1 and (self._dirty or self._at_end):
+            self._finish()
+        self._depth -= 1
+
+    def _finish(self) -> None:
+        # Still inside while flushing: what a flush makes dirty is flushed here too.
         self._depth = 1
-        try:
-            while self._dirty or self._at_end:
-                if self._at_end:
-                    self._tell_end()
-                dirty, self._dirty = self._dirty, []
-                for connection in dirty:
-                    # Cleared first: a flush may well say more.
-                    connection.dirty = False
-                    try:
-                        connection.flush()
-                    except Exception as error:
-                        self._report("a connection failed to flush", error)
-        finally:
-            self._depth = 0
+        while self._dirty or self._at_end:
+            if self._at_end:
+                self._tell_end()
+            dirty, self._dirty = self._dirty, []
+            for connection in dirty:
+                # Cleared first: a flush may well say more.
+                connection.dirty = False
+                try:
+                    connection.flush()
+                except Exception as error:
+                    self._report("a connection failed to flush", error)
 
     def mark(self, connection: Flushable) -> None:
         """Have `connection.flush()` called at the end of this turn. The caller has
