@@ -1,5 +1,6 @@
 """Health by HTTP: GET a path, any answer from 200 to 399 is well."""
 
+import os
 import ssl
 
 import aiohttp
@@ -39,7 +40,7 @@ class HttpProbe:
             ) as response:
                 return "" if 200 <= response.status < 400 else f"status {response.status}"
         except aiohttp.ClientError as error:
-            return str(error) or type(error).__name__
+            return _reason(error)
 
     async def close(self) -> None:
         """Close the sessions."""
@@ -64,6 +65,14 @@ class HttpProbe:
         if self._session is None:
             self._session = _session(aiohttp.TCPConnector(limit=0, force_close=True))
         return self._session
+
+
+def _reason(error: aiohttp.ClientError) -> str:
+    # aiohttp's own words for a failed connection hide which failure it was.
+    refused = isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError)
+    if refused and error.os_error.errno and error.os_error.errno > 0:
+        return os.strerror(error.os_error.errno)
+    return str(error) or type(error).__name__
 
 
 def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
