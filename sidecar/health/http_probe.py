@@ -69,9 +69,10 @@ class HttpProbe:
 
 def _reason(error: aiohttp.ClientError) -> str:
     # aiohttp's own words for a failed connection hide which failure it was.
-    refused = isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError)
-    if refused and error.os_error.errno and error.os_error.errno > 0:
-        return os.strerror(error.os_error.errno)
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        number = error.os_error.errno or 0
+        if number > 0:  # those of name lookups are negative, with texts of their own
+            return os.strerror(number)
     return str(error) or type(error).__name__
 
 

@@ -47,13 +47,21 @@ class Sleeps:
     def __init__(self) -> None:
         self.waiting: dict[str, asyncio.Event] = {}
         self.lengths: list[float] = []
+        self._begun = asyncio.Event()
 
     async def __call__(self, seconds: float) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.lengths.append(seconds)
         over = self.waiting[task.get_name()] = asyncio.Event()
+        self._begun.set()
         await over.wait()
+
+    async def asleep(self, number: int) -> None:
+        """Until so many tasks sleep."""
+        while len(self.waiting) < number:
+            self._begun.clear()
+            await self._begun.wait()
 
     async def pass_(self) -> None:
         """Let everybody check once, and sleep again."""
@@ -97,16 +105,8 @@ async def make(parts: Parts, cluster: Cluster, script: Script, sleeps: Sleeps) -
     made: list[Checker] = []
 
     def build(**changed: Any) -> Checker:
-        settings: dict[str, Any] = {
-            "interval": 5.0,
-            "timeout": 1.0,
-            "rise": 2,
-            "fall": 3,
-            "rng": Random(1),
-            "sleep": sleeps,
-        }
-        probe = changed.pop("probe", script)
-        checker = Checker(parts.runtime, cluster, probe, **{**settings, **changed})
+        settings: dict[str, Any] = {"interval": 5.0, "timeout": 1.0, "rise": 2, "fall": 3, **changed}
+        checker = Checker(parts.runtime, cluster, script, rng=Random(1), sleep=sleeps, **settings)
         made.append(checker)
         return checker
 
@@ -165,8 +165,7 @@ async def test_no_answer_in_time_is_a_failure(make: Make, cluster: Cluster, scri
     checker = make(fall=1, timeout=0.001)
     checker.start()
     await sleeps.pass_()
-    while checker.tallies[ONE].reason == "" or checker.tallies[TWO].reason == "":
-        await asyncio.sleep(0.001)
+    await sleeps.asleep(2)  # again, after the checks were given up
     assert healthy(cluster) == [False, False]
     assert checker.tallies[ONE].reason == "no answer within 0.001 s"
 
@@ -211,7 +210,7 @@ async def test_a_replaced_checker_hands_its_counts_on(
     old.start()
     await sleeps.pass_()
     await sleeps.pass_()
-    new = make(interval=7.0, probe=script)
+    new = make(interval=7.0)
     new.adopt(old)
     await old.stop()
     new.start()
