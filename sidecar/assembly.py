@@ -148,7 +148,9 @@ def _listener(
     kept = {route.name: route for route in old.table.routes} if old is not None else {}
     rules = [_rule(route, whole, clusters, kept.get(route.name)) for route in spec.routes]
     passthrough = Passthrough(name, whole, parts) if spec.mode == "forward" else None
-    return Listener(name, spec.mode, r.RouteTable(rules), tuple(spec.allow), passthrough)
+    table = r.RouteTable(rules)
+    only = table.only if spec.mode == "http" else None
+    return Listener(name, spec.mode, table, tuple(spec.allow), passthrough, only)
 
 
 class Passthrough:
@@ -231,6 +233,7 @@ def _route(spec: l.Route, whole: Spec, clusters: dict[str, Cluster], old: r.Rout
         idle_timeout=timeouts.idle,
         streams=MethodSet(timeouts.streams),
         rewrite=_rewrite(spec),
+        plain=spec.rewrite is None and common["request_headers"] is None,
         **common,
     )
 

@@ -31,11 +31,15 @@ _COUNT_FROM = 16 * 1024
 # HTTP/1 line could be split with.
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::\d{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
+_KEEP_ALIVE = (b"connection", b"keep-alive")
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?i)timeout\s*=\s*(\d{1,6})")
 
-# How a decoder takes its bytes: by llhttp, counted off a fixed-length body, or as
-# the raw bytes of a tunnel.
-_PARSED, _COUNTED, _RAW = 0, 1, 2
+# How a decoder takes its bytes: by llhttp, counted off a fixed-length body, as the
+# raw bytes of a tunnel, or held back until an upgrade is answered.
+_PARSED, _COUNTED, _RAW, _HELD = 0, 1, 2, 3
+
+# One call into C for each field of a head.
+_line = b"%b: %b\r\n".__mod__
 
 _CHUNKED_PREAMBLE = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -71,7 +75,18 @@ class ResponseSink(Sink, Protocol):
 class _Decoder:
     """What both directions share: limits, body counting, ends."""
 
-    __slots__ = ("_add", "_ended", "_fed", "_fields", "_in_body", "_mode", "_parser", "_remaining", "_sink", "keep_alive")
+    __slots__ = (
+        "_add",
+        "_ended",
+        "_fed",
+        "_fields",
+        "_in_body",
+        "_mode",
+        "_parser",
+        "_remaining",
+        "_sink",
+        "keep_alive",
+    )
 
     _parser: Any
     _sink: Any  # a Sink; ResponseDecoder's is a ResponseSink
@@ -130,6 +145,9 @@ class _Decoder:
         if self._mode == _RAW:
             self._sink.on_message_data(data, False)
             return b""
+        if self._mode == _HELD:
+            self._hold(data)
+            return b""
         size = len(data)
         if size < self._remaining:
             self._remaining -= size
@@ -145,6 +163,9 @@ class _Decoder:
         if rest and not keep_alive:
             raise H1Error("data after a message that said Connection: close")
         return rest
+
+    def _hold(self, data: bytes) -> None:
+        raise NotImplementedError
 
     def _finish_message(self) -> None:
         self._ended = True
@@ -196,7 +217,7 @@ class RequestDecoder(_Decoder):
     another request; both are of the latest head.
     """
 
-    __slots__ = ("_authority", "_held", "_url", "holding", "version")
+    __slots__ = ("_authority", "_held", "_url", "version")
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -204,20 +225,20 @@ class RequestDecoder(_Decoder):
         self.version = "1.1"
         self._authority = b""  # the last one that was found right: it seldom changes
         self._held = b""
-        self.holding = False  # an upgrade request waits for its answer
         super().__init__()
 
     def _new_parser(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the client; after an upgrade request they are held back."""
-        if self.holding:
-            self._held += data
-            if len(self._held) > MAX_HEAD_BYTES:
-                raise H1Error("too much data before the upgrade was answered")
-            return
-        super().feed(data)
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > MAX_HEAD_BYTES:
+            raise H1Error("too much data before the upgrade was answered")
+
+    @property
+    def holding(self) -> bool:
+        """Whether an upgrade request waits for its answer."""
+        return self._mode == _HELD
 
     @property
     def awaiting_request(self) -> bool:
@@ -278,7 +299,8 @@ class RequestDecoder(_Decoder):
         self._in_body = True
         self._remaining = -1 if length is None else length
         self._ended = end = length == 0 and not upgrade and method != b"CONNECT"
-        self.holding = length == 0 and not end
+        if length == 0 and not end:
+            self._mode = _HELD
         self._sink.on_message_head(RequestHead(method, path, host, kept, scheme, length, upgrade), end)
 
     def _read_special(self, special: Headers, kept: Headers, length: int | None) -> tuple[int | None, bytes, Headers]:
@@ -326,7 +348,7 @@ class RequestDecoder(_Decoder):
         # llhttp stops behind the head of every request that has Upgrade fields or
         # is a CONNECT, body or not. Those that may pass wait for their answer; the
         # body of the others is read as if the field were not there.
-        if self.holding:
+        if self._mode == _HELD:
             self._held = rest
             return
         if self._remaining < 0:
@@ -351,7 +373,6 @@ class RequestDecoder(_Decoder):
     def upgraded(self) -> None:
         """The answer was 101 (or 2xx to CONNECT): everything from here on is data."""
         self._mode = _RAW
-        self.holding = False
         held, self._held = self._held, b""
         if held:
             self._sink.on_message_data(held, False)
@@ -363,7 +384,7 @@ class RequestDecoder(_Decoder):
 
     def refused(self) -> None:
         """The answer was no 101: what was held back is the next request."""
-        self.holding = False
+        self._mode = _PARSED
         self._new_parser()
         self._finish_message()
         held, self._held = self._held, b""
@@ -385,7 +406,7 @@ class ResponseDecoder(_Decoder):
         self._sink = sink
         self._bodyless = False
         self._upgrading = False
-        self._interims = 0  # 1xx heads in the bytes that are being parsed
+        self._interims = 0  # 1xx heads of this message
         self.until_close = False
         self.idle_hint = 0
         super().__init__()
@@ -407,6 +428,7 @@ class ResponseDecoder(_Decoder):
         """Say which request the next response answers."""
         self._bodyless = head.method == b"HEAD"
         self._upgrading = bool(head.upgrade)
+        self._interims = 0
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -425,7 +447,7 @@ class ResponseDecoder(_Decoder):
             elif name == b"content-length":
                 length = _length(pair[1])
                 kept.append(pair)
-            else:
+            elif pair != _KEEP_ALIVE:
                 special.append(pair)
         chunked = False
         if special:
@@ -456,7 +478,7 @@ class ResponseDecoder(_Decoder):
         for pair in special:
             name, value = pair
             if name == b"connection":
-                if value.lower() not in (b"keep-alive", b"close"):
+                if value.lower() != b"close":
                     named += tokens([pair], b"connection")
             elif name == b"transfer-encoding":
                 if chunked or value.lower() != b"chunked":
@@ -484,11 +506,6 @@ class ResponseDecoder(_Decoder):
             self._sink.on_message_head(head, False)
         else:
             raise H1Error("101 to a request that asked for no upgrade")
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the server."""
-        self._interims = 0
-        super().feed(data)
 
     def _stopped(self, error: httptools.HttpParserError, data: bytes) -> None:
         if isinstance(error.__context__, _HeadOfBodyless):
@@ -574,7 +591,7 @@ def encode_request(head: RequestHead, end: bool) -> tuple[bytes, bool]:
             framing = b"transfer-encoding: chunked\r\n\r\n"
     elif head.method not in _BODYLESS_METHODS and not _has(head.headers, b"content-length"):
         framing = b"content-length: 0\r\n\r\n"
-    fields = b"".join([b"%b: %b\r\n" % pair for pair in head.headers])
+    fields = b"".join(map(_line, head.headers))
     if b"\nte: " in fields or fields.startswith(b"te: "):
         framing = b"connection: te\r\n" + framing
     line = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b"
@@ -601,12 +618,12 @@ def encode_response(head: ResponseHead, end: bool, chunkable: bool, connection: 
             framing = b"content-length: 0\r\n\r\n"
     if connection:
         framing = b"connection: %b\r\n%b" % (connection, framing)
-    return line + b"".join([b"%b: %b\r\n" % pair for pair in head.headers]) + framing, chunked
+    return b"%b%b%b" % (line, b"".join(map(_line, head.headers)), framing), chunked
 
 
 def encode_trailers(trailers: Headers) -> bytes:
     """The last chunk and the trailer section."""
-    return b"".join([b"0\r\n", *[b"%b: %b\r\n" % pair for pair in trailers], b"\r\n"])
+    return b"".join([b"0\r\n", *map(_line, trailers), b"\r\n"])
 
 
 def _has(headers: Headers, name: bytes) -> bool:

@@ -52,4 +52,3 @@ class ResponseHead:
 
     def __repr__(self) -> str:
         return f"ResponseHead({self.status} {self.headers!r})"
-

@@ -111,7 +111,15 @@ class Attempt:
         """Body bytes: to the client, or kept until it is decided who gets them."""
         self.finished = end
         if self.committed:
-            self._relay(data, end)
+            exchange = self.exchange
+            exchange.active_at = exchange.runtime.turn.now
+            exchange.bytes_out += len(data)
+            if exchange.grpc and not end and not exchange.streaming:
+                exchange.saw_answer_data(self, data)
+            if not exchange.stream.send_data(data, end) and not end:
+                self.stream.pause()
+            if end:
+                exchange.wake(self, END)
             return
         if data:
             self.held.append(data)
@@ -121,17 +129,6 @@ class Attempt:
         if not self.told:
             self.told = True
             self.exchange.wake(self, HEAD)
-
-    def _relay(self, data: bytes, end: bool) -> None:
-        exchange = self.exchange
-        exchange.active_at = exchange.runtime.turn.now
-        exchange.bytes_out += len(data)
-        if exchange.grpc and not exchange.streaming and not end:
-            exchange.saw_answer_data(self, data)
-        if not exchange.stream.send_data(data, end) and not end:
-            self.stream.pause()
-        if end:
-            exchange.wake(self, END)
 
     def on_trailers(self, trailers: Headers) -> None:
         """The end, with trailers."""

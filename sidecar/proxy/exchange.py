@@ -77,13 +77,13 @@ class Exchange:
         "route",
         "runtime",
         "skipped",
-        "snapshot",
         "started",
         "status",
         "stream",
         "streaming",
         "target",
         "trailers",
+        "tunnel",
     )
 
     def __init__(self, runtime: Runtime, listener: str, stream: Any, head: RequestHead, end: bool) -> None:
@@ -94,7 +94,6 @@ class Exchange:
         self.request_ended = end
         self.grpc = stream.protocol == "http2" and is_grpc_head(head)
         self.protocol: str = "grpc" if self.grpc else stream.protocol
-        self.snapshot = runtime.snapshot  # pinned: a reload does not move this request
         self.started = self.active_at = runtime.turn.now
         self.route: Route | None = None
         self.target: Target | None = None
@@ -112,6 +111,7 @@ class Exchange:
         self.number = 0
         self.skipped: Skipped | None = None
         self.committed = False
+        self.tunnel = False  # the answer turned the connection into a pipe
         # Time, monotonic seconds; 0.0 for no deadline.
         self._deadline = 0.0
         self.client_deadline = 0.0
@@ -139,10 +139,12 @@ class Exchange:
     async def _path(self) -> None:  # noqa: C901 - one function, so that the path reads in one place
         """The whole path. Positions matter; docs/life-of-a-request.md says why."""
         runtime = self.runtime
+        head = self.head
         now = self.started
 
-        # route: on the snapshot that was live when the request began
-        found = self.snapshot.listeners[self.listener].match(self.head)
+        # route: on the snapshot that is live now; a reload does not move this request
+        listener = runtime.snapshot.listeners[self.listener]
+        found = listener.only if listener.only is not None else listener.match(head)
         if isinstance(found, Failure):
             self._reply(found)
             return
@@ -159,9 +161,15 @@ class Exchange:
             return
         self._admitted = True
         cluster.budget.deposit(now)
-        self._start_deadline(route, cluster)
-        protocol = self._upstream_protocol(cluster)
-        key = cluster.key_of(self.head, self.stream.peer) if cluster.key_of is not None else 0
+        if self.grpc:
+            self._start_deadline(route, cluster)
+        elif route.request_timeout:
+            self._deadline = now + route.request_timeout
+            self._deadline_token = runtime.timers.add(route.request_timeout, self)
+        protocol = self.stream.protocol if cluster.protocol == "auto" else cluster.protocol
+        if head.upgrade or head.method == b"CONNECT":
+            protocol = "http1" if head.upgrade else "tcp"  # only HTTP/1.1 has Upgrade
+        key = cluster.key_of(head, self.stream.peer) if cluster.key_of is not None else 0
 
         failure = Failure.INTERNAL
         while True:
@@ -172,8 +180,9 @@ class Exchange:
                 break
 
             # acquire: a stream now, or later, or a failure
-            pool = cluster.pool(attempt.endpoint, protocol)
-            stream = pool.acquire(attempt, now, self._repeatable(route))
+            pool = attempt.endpoint.pools.get(protocol) or cluster.pool(attempt.endpoint, protocol)
+            repeatable = head.method == b"GET" and self.number < route.retry.attempts
+            stream = pool.acquire(attempt, now, repeatable)
             event = STREAM
             if stream is None:
                 self._arm(cluster.connect_timeout)
@@ -235,7 +244,7 @@ class Exchange:
         self._commit(attempt)
 
         # relay: body chunks go from stream to stream; only the end comes back here
-        while not self._is_over(attempt):
+        while not attempt.finished or (self.tunnel and not self.request_ended):
             event = self._inbox.popleft() if self._inbox else await suspension()
             if event == GONE:
                 self._cancelled(attempt)
@@ -253,11 +262,6 @@ class Exchange:
         self._finish()
 
     # ------------------------------------------------------- driving the coroutine
-
-    def start(self) -> None:
-        """Run the path until it has to wait."""
-        self.runtime.in_flight += 1
-        self.wake(None, START)
 
     def wake(self, attempt: Attempt | None, event: int | None) -> None:
         """Something happened; `attempt` says to whom, None for the exchange itself."""
@@ -321,35 +325,22 @@ class Exchange:
     # ---------------------------------------------------------- steps of the path
 
     def _start_deadline(self, route: Route, cluster: Cluster) -> None:
+        """The deadline of a gRPC call: its own, and the default one unless it streams."""
+        path = self.head.path
         timeout = route.request_timeout
-        if self.grpc:
-            path = self.head.path
-            if path in cluster.streaming or path in route.streams:
-                self.streaming = True
-                timeout = 0.0
-            value = get(self.head.headers, b"grpc-timeout")
-            wanted = grpc.parse_timeout(value) if value is not None else None
-            if wanted is not None:
-                self.client_deadline = self.started + wanted
-                timeout = min(timeout, wanted) if timeout else wanted
+        if path in cluster.streaming or path in route.streams:
+            self.streaming = True
+            timeout = 0.0
+        value = get(self.head.headers, b"grpc-timeout")
+        wanted = grpc.parse_timeout(value) if value is not None else None
+        if wanted is not None:
+            self.client_deadline = self.started + wanted
+            timeout = min(timeout, wanted) if timeout else wanted
         if timeout:
             self._deadline = self.started + timeout
             self._deadline_token = self.runtime.timers.add(timeout, self)
         elif self.streaming:
             self._watch_idle(self.started)
-
-    def _upstream_protocol(self, cluster: Cluster) -> str:
-        if self.head.method == b"CONNECT":
-            return "tcp"
-        if self.head.upgrade:
-            return "http1"  # only HTTP/1.1 has Upgrade
-        if cluster.protocol == "auto":
-            return "http1" if self.protocol == "http1" else "http2"
-        return cluster.protocol
-
-    def _repeatable(self, route: Route) -> bool:
-        """Whether a connection that turns out closed would cost the client nothing."""
-        return self.head.method == b"GET" and self.number < route.retry.attempts
 
     def _open_attempt(self, cluster: Cluster, key: int, now: float) -> Attempt | None:
         """Pick until a breaker lets us in."""
@@ -376,7 +367,13 @@ class Exchange:
         attempt.sent = True
         body = self.body
         last = len(body) if self.request_ended and self.trailers is None else 0
-        stream.send_head(outgoing_head(self), bool(self.request_ended and not body and self.trailers is None))
+        head = self.head
+        if self.number > 1 or self.client_deadline or not self.route.plain:
+            head = outgoing_head(self)
+        if self.request_ended and not body and self.trailers is None:
+            stream.send_head(head, True)
+            return
+        stream.send_head(head, False)
         writable = True
         for index, data in enumerate(body, 1):
             writable = stream.send_data(data, index == last)
@@ -491,6 +488,7 @@ class Exchange:
         if self.body:
             self._let_go()
         self.status = head.status
+        self.tunnel = head.status == 101 or (head.status < 300 and self.head.method == b"CONNECT")
         self.active_at = self.runtime.turn.now
         if self.number > 1 or self.skipped is not None or self.route.response_headers is not None:
             head = self._client_head(head)
@@ -502,16 +500,6 @@ class Exchange:
             attempt.hand_over()
         if not attempt.finished and not self._deadline_token and (self.streaming or not self.grpc):
             self._watch_idle(self.active_at)
-
-    def _is_over(self, attempt: Attempt) -> bool:
-        """Whether the answer has ended; a tunnel ends when both directions have."""
-        if not attempt.finished:
-            return False
-        return self.request_ended or not self._is_tunnel()
-
-    def _is_tunnel(self) -> bool:
-        """Whether the answer turned the connection into a pipe."""
-        return self.status == 101 or (self.head.method == b"CONNECT" and self.status < 300)
 
     def _client_head(self, head: ResponseHead) -> ResponseHead:
         """The endpoint's head with the route's edits and our notes."""
@@ -712,7 +700,7 @@ class Exchange:
             self._keep(data, stream is not None)
         if stream is not None and not stream.send_data(data, end) and not end:
             self._pause()
-        if end and self.committed and self._is_tunnel():
+        if end and self.tunnel:
             self.wake(None, END)
 
     def _keep(self, data: bytes, sent: bool) -> None:
@@ -818,6 +806,7 @@ def beginner(runtime: Runtime, listener: str) -> Begin:
     def begin(stream: Any, head: RequestHead, end: bool) -> None:
         exchange = Exchange(runtime, listener, stream, head, end)
         stream.receiver = exchange
-        exchange.start()
+        runtime.in_flight += 1
+        exchange.wake(None, START)
 
     return begin

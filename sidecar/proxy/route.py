@@ -106,6 +106,8 @@ class Route:
     response_headers: HeaderEdit | None = None
     redirect: Redirect | None = None
     respond: Respond | None = None
+    # Whether requests go on as they came: no rewrite, no edit.
+    plain: bool = True
     # What `redirect` and `respond` answered, by (protocol, code).
     codes: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -135,12 +137,13 @@ class Rule:
 class RouteTable:
     """The routes of one listener, indexed by host."""
 
-    __slots__ = ("_any", "_exact", "_only", "_seen", "_suffixes", "rules")
+    __slots__ = ("_any", "_exact", "_seen", "_suffixes", "only", "rules")
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
         single = len(rules) == 1 and not rules[0].hosts and not rules[0].tests
-        self._only = rules[0].route if single else None
+        # The route that takes everything, when there is no other.
+        self.only = rules[0].route if single else None
         hosts = {host for rule in rules for host in rule.hosts}
         self._any = tuple(rule for rule in rules if not rule.hosts)
         self._exact = {host: self._for(host) for host in hosts if not host.startswith("*.")}
@@ -176,8 +179,8 @@ class RouteTable:
 
     def match(self, head: RequestHead) -> Route | None:
         """The first route that fits, or None."""
-        if self._only is not None:
-            return self._only
+        if self.only is not None:
+            return self.only
         path = head.path.partition(b"?")[0]
         for rule in self.candidates(head.authority):
             for test in rule.tests:

@@ -22,6 +22,8 @@ class Listener:
     table: RouteTable
     allow: tuple[str, ...] = ()
     passthrough: Callable[[str, int], Route] | None = None
+    # The route of a listener that has one for everything, else None.
+    only: Route | None = None
 
     def match(self, head: RequestHead) -> Route | Failure:
         """The request's route, or why there is none."""

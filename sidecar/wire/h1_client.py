@@ -50,6 +50,7 @@ class H1ClientConnection(asyncio.Protocol):
         "_request_ended",
         "_response_begun",
         "_response_ended",
+        "_upgrade",
         "dirty",
         "idle_since",
         "owner",
@@ -81,6 +82,7 @@ class H1ClientConnection(asyncio.Protocol):
         self._response_begun = False
         self._response_ended = True
         self._interim = 0
+        self._upgrade = False
 
     def open(self, receiver: Receiver) -> "H1ClientConnection":
         """Take the connection for one exchange."""
@@ -212,6 +214,7 @@ class H1ClientConnection(asyncio.Protocol):
     def send_head(self, head: RequestHead, end: bool) -> None:
         """The request head; chunked when its length is not known."""
         self._decoder.expect(head)
+        self._upgrade = bool(head.upgrade)
         data, self._chunked = h1.encode_request(head, end)
         self._out.append(data)
         self._request_ended = end
@@ -278,14 +281,14 @@ class H1ClientConnection(asyncio.Protocol):
             else:
                 self.transport.writelines(out)
             self._out = []
-        if self._request_ended and self._decoder.tunnelled and self.transport is not None and not self._response_ended:
+        if self._upgrade and self._request_ended and self._decoder.tunnelled and not self._response_ended:
             self.transport.write_eof()
         if self._response_ended and self._busy:
             self._release()
 
     def _release(self) -> None:
         """Both directions ended: back to the pool, or closed when it is spoilt."""
-        if not self._request_ended or self._decoder.tunnelled:
+        if not self._request_ended or self._upgrade:
             self._drop()
             return
         if self._out:

@@ -252,7 +252,9 @@ class H1ServerConnection(asyncio.Protocol):
             head = ResponseHead(head.status, head.headers, 0)
         chunkable = self._http11 and not self._tunnel
         data, self._chunked = h1.encode_response(head, end, chunkable, connection)
-        self._write(data)
+        self._out.append(data)
+        if not self.dirty:
+            self.turn.mark(self)
         if self._tunnel:
             self._decoder.upgraded()
         if end:
@@ -312,7 +314,6 @@ class H1ServerConnection(asyncio.Protocol):
             return
         if self._upgrade_asked:
             self._request_ended = True
-            self._upgrade_asked = False
         elif not self._request_ended:
             self._close_after = True
             self._lingering = True
@@ -325,7 +326,8 @@ class H1ServerConnection(asyncio.Protocol):
         self._idle_since = self.turn.now
         # The decoder may be in the middle of `feed`: the next request starts when
         # this turn ends, not inside the response of this one.
-        if self._queue or self._reading_paused or not self._decoder.awaiting_request:
+        if self._queue or self._reading_paused or self._upgrade_asked:
+            self._upgrade_asked = False
             self.turn.at_end(self)
 
     def detach(self, successor: Callable[[], asyncio.Protocol]) -> None:
@@ -411,11 +413,12 @@ class H1ServerConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what this turn produced."""
         out = self._out
-        if len(out) == 1 and self.transport is not None:
-            self.transport.write(out[0])
+        if out and self.transport is not None:
             self._out = []
-        elif out:
-            self._flush_out()
+            if len(out) == 1:
+                self.transport.write(out[0])
+            else:
+                self.transport.writelines(out)
         if self._awaiting_send:
             self._awaiting_send = False
             self._finish_writing()

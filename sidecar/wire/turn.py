@@ -62,24 +62,20 @@ class Turn:
 
     def end(self) -> None:
         """Leave it, in a `finally`. The outermost one writes everything."""
-        if self._depth <= 1 and (self._dirty or self._at_end):
-            self._finish()
+        if self._depth <= 1:
+            # Still inside while flushing: what a flush makes dirty is flushed here too.
+            while self._dirty or self._at_end:
+                if self._at_end:
+                    self._tell_end()
+                dirty, self._dirty = self._dirty, []
+                for connection in dirty:
+                    # Cleared first: a flush may well say more.
+                    connection.dirty = False
+                    try:
+                        connection.flush()
+                    except Exception as error:
+                        self._report("a connection failed to flush", error)
         self._depth -= 1
-
-    def _finish(self) -> None:
-        # Still inside while flushing: what a flush makes dirty is flushed here too.
-        self._depth = 1
-        while self._dirty or self._at_end:
-            if self._at_end:
-                self._tell_end()
-            dirty, self._dirty = self._dirty, []
-            for connection in dirty:
-                # Cleared first: a flush may well say more.
-                connection.dirty = False
-                try:
-                    connection.flush()
-                except Exception as error:
-                    self._report("a connection failed to flush", error)
 
     def mark(self, connection: Flushable) -> None:
         """Have `connection.flush()` called at the end of this turn. The caller has
