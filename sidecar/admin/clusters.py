@@ -13,7 +13,7 @@ from sidecar.config.units import BadValueError, parse_positive_duration
 from sidecar.model.outcome import Verdict
 from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN
 from sidecar.policy.limit import Limit
-from sidecar.telemetry.collector import requests_of
+from sidecar.telemetry.counts import requests_of
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.pool import H1Pool, H2Pool, Pool

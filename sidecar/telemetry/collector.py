@@ -16,7 +16,6 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector as MetricSource
 from prometheus_client.utils import floatToGoString
 
-from sidecar.assembly import Passthrough
 from sidecar.codec.grpc import STATUS_NAMES
 from sidecar.model.meters import BOUNDS, Histogram
 from sidecar.model.outcome import Failure, Skipped, Verdict
@@ -26,6 +25,7 @@ from sidecar.proxy import reply
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
 from sidecar.telemetry.access_log import AccessLog
+from sidecar.telemetry.counts import requests_of
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
 
@@ -44,8 +44,6 @@ _REASON_OF_CODE: Final = {
     for failure in _WITHOUT_ROUTE
     for code in (reply.status_of(failure), reply.grpc_code_of(failure))
 }
-# How many requests ended, by (cluster, route, protocol, code).
-RequestCounts = Mapping[tuple[str, str, str, str], int]
 
 Rows = Iterator[None]
 F = TypeVar("F", bound=Metric)
@@ -222,37 +220,6 @@ class Collector(MetricSource):
             CounterMetricFamily("sidecar_access_log_dropped", "Access log lines that could not be written in time."),
             lambda family: _each([((), dropped)], family.add_metric),
         )
-
-
-def requests_of(runtime: Runtime, snapshot: Snapshot) -> RequestCounts:
-    """Finished requests by (cluster, route, protocol, code)."""
-    counts: Counter[tuple[str, str, str, str]] = Counter()
-    for cluster, route, codes in _meters(runtime, snapshot):
-        for (protocol, code), number in codes.items():
-            counts[cluster, route, protocol, code_name(protocol, code)] += number
-    return counts
-
-
-def _meters(runtime: Runtime, snapshot: Snapshot) -> Iterator[tuple[str, str, dict[tuple[str, int], int]]]:
-    """Cluster, route and their counts by (protocol, code)."""
-    yield "", "", runtime.unrouted
-    for listener in snapshot.listeners.values():
-        for route in listener.table.routes:
-            yield "", route.name, route.codes
-            for target in route.targets:
-                yield target.cluster.name, route.name, target.codes
-        if isinstance(listener.passthrough, Passthrough):
-            # Clients choose the hosts under `allow`: they share one row.
-            name = f"{listener.name}.allow"
-            yield name, name, listener.passthrough.codes
-
-
-def code_name(protocol: str, code: int) -> str:
-    """The `code` label: a gRPC code's name, or the HTTP status. A gRPC call that was
-    answered in plain HTTP, by a server that knows no gRPC, has an HTTP status."""
-    if protocol == "grpc" and code < len(STATUS_NAMES):
-        return STATUS_NAMES[code].upper()
-    return str(code)
 
 
 def _family(family: F, rows: Callable[[F], Rows]) -> tuple[Metric, Rows]:

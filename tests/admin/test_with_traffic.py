@@ -153,7 +153,7 @@ async def test_a_bad_file_is_rejected_by_the_api_and_remembered(app: App, client
     assert await client.post("/api/reload") == (200, {"status": "ok", "version": 2})
     seen = await metrics(client)
     results = {result: seen["sidecar_config_reloads_total", frozenset({("result", result)})] for result in app.reloads}
-    assert results["rejected"] == 1
+    assert results["rejected"] >= 1  # the file is watched as well
     assert results["ok"] == 1
 
 

@@ -7,7 +7,8 @@ from prometheus_client.metrics_core import Metric
 
 from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy.retry import RetryPolicy
-from sidecar.telemetry.collector import Collector, code_name
+from sidecar.telemetry.collector import Collector
+from sidecar.telemetry.counts import code_name
 from tests.telemetry.parts import Parts, redirect, route_to
 
 RELOADS = {"ok": 2, "rejected": 1, "unchanged": 0}
