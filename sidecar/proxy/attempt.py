@@ -102,7 +102,7 @@ class Attempt:
 
     def on_turn_end(self) -> None:
         """The head of a gRPC answer came with nothing behind it: a stream."""
-        if not self.told and self.failure is None:
+        if not self.told and self.failure is None and self.exchange.attempt is self:
             self.told = True
             self.exchange.saw_stream()
             self.exchange.wake(self, HEAD)
@@ -145,7 +145,7 @@ class Attempt:
         """The endpoint takes request bytes again."""
         exchange = self.exchange
         if exchange.attempt is self:
-            exchange.stream.resume()
+            exchange.resume_request()
 
     def on_reset(self, failure: Failure) -> None:
         """The endpoint, or the connection to it, gave the stream up."""
@@ -177,7 +177,7 @@ class Attempt:
         """Nobody wants the rest of this try."""
         stream, self.stream = self.stream, None
         self.held = []
-        if stream is not None and not (self.finished and self.exchange.request_ended):
+        if stream is not None and not (self.finished and self.sent and self.exchange.request_ended):
             stream.reset(Failure.CANCELLED)
 
     def give_back(self) -> None:

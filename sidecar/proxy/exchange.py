@@ -15,7 +15,7 @@ from sidecar.model.headers import Headers, get
 from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy import classify
 from sidecar.policy.backoff import backoff
-from sidecar.policy.breaker import REFUSED
+from sidecar.policy.breaker import CLOSED, REFUSED
 from sidecar.policy.retry import Try, forbids
 from sidecar.proxy import reply
 from sidecar.proxy.attempt import Attempt
@@ -31,6 +31,12 @@ _HOLD_BYTES = 256 * 1024
 
 # A fast failure must not look like a fast endpoint to a latency-minded balancer.
 _FAILURE_SECONDS = 0.25
+
+# A server's Retry-After is honoured within the deadline; without one, up to this.
+_LONGEST_WAIT = 60.0
+
+# A timeout of zero is over, but 0.0 stands for none.
+_SHORTEST_TIMEOUT = 0.001
 
 
 class Exchange:
@@ -144,7 +150,8 @@ class Exchange:
 
         # route: on the snapshot that is live now; a reload does not move this request
         listener = runtime.snapshot.listeners[self.listener]
-        found = listener.only if listener.only is not None else listener.match(head)
+        only = listener.only if head.method != b"CONNECT" else None
+        found = only or listener.match(head)
         if isinstance(found, Failure):
             self._reply(found)
             return
@@ -171,27 +178,33 @@ class Exchange:
             protocol = "http1" if head.upgrade else "tcp"  # only HTTP/1.1 has Upgrade
         key = cluster.key_of(head, self.stream.peer) if cluster.key_of is not None else 0
 
-        failure = Failure.INTERNAL
+        failure = Failure.RESET  # of an answer that was kept and broke off
         while True:
             # pick and permit: an endpoint whose breaker lets this try in
             attempt = self._open_attempt(cluster, key, now)
             if attempt is None:
-                failure = cluster.why_none()
+                if not self.number:
+                    failure = cluster.why_none()
+                else:
+                    # What the last try came to stands: `breaker_open` would say that
+                    # nothing ran.
+                    self._skip(Skipped.NO_ENDPOINT, cluster)
                 break
 
             # acquire: a stream now, or later, or a failure
             pool = attempt.endpoint.pools.get(protocol) or cluster.pool(attempt.endpoint, protocol)
             repeatable = head.method == b"GET" and self.number < route.retry.attempts
             stream = pool.acquire(attempt, now, repeatable)
-            event = STREAM
+            event: int | None = STREAM
             if stream is None:
                 self._arm(cluster.connect_timeout)
                 event = self._inbox.popleft() if self._inbox else await suspension()
                 self._disarm()
-                if event != STREAM:
+                if event != STREAM and event != FAILED:
                     pool.leave(attempt)
                     if event == TIMER:
-                        attempt.failure = Failure.CONNECT_TIMEOUT
+                        # Without a dial it waited for our own connection limit.
+                        attempt.failure = Failure.CONNECT_TIMEOUT if pool.dialling else Failure.OVERLOADED
             elif isinstance(stream, Failure):
                 attempt.failure, event = stream, FAILED
             else:
@@ -199,11 +212,11 @@ class Exchange:
 
             # send, then wait for the head
             if event == STREAM:
-                self._send(attempt)
-                if route.try_timeout:
+                self._send(attempt, route)
+                if route.try_timeout and not self.streaming:
                     self._arm(route.try_timeout)
                 event = self._inbox.popleft() if self._inbox else await suspension()
-                if route.try_timeout:
+                if self._timer_token:
                     self._disarm()
             if event == GONE:
                 self._cancelled(attempt)
@@ -214,12 +227,13 @@ class Exchange:
                 attempt.failure = Failure.TIMEOUT
 
             # judge and retry: or be content with what there is
-            if attempt.failure is None and not self.grpc and attempt.head.status < 400:
+            answer = attempt.head
+            if answer is not None and answer.status < 400 and not self.grpc and attempt.failure is None:
                 break
             now = runtime.turn.now
             delay = self._judge(attempt, route, cluster, now)
+            failure = attempt.failure or failure
             if delay is None:
-                failure = attempt.failure or failure
                 break
             if delay > 0:
                 self._arm(delay)
@@ -239,9 +253,11 @@ class Exchange:
             if attempt is None:
                 self._reply(failure)
                 return
+            if not attempt.sent:
+                self.resume_request()  # what still comes of the request has no taker
 
         # commit: from here on there is no other try
-        self._commit(attempt)
+        self._commit(attempt, route)
 
         # relay: body chunks go from stream to stream; only the end comes back here
         while not attempt.finished or (self.tunnel and not self.request_ended):
@@ -257,7 +273,7 @@ class Exchange:
         if self.grpc:
             self.code = self._grpc_code(attempt) or 0
         self._settle(attempt, self._verdict(attempt))
-        if not self.request_ended:
+        if not (self.request_ended and attempt.sent):
             attempt.give_back()
         self._finish()
 
@@ -314,6 +330,17 @@ class Exchange:
         if left > 0:
             self._deadline_token = self.runtime.timers.add(left, self)
 
+    def _bound_by_idle(self, now: float) -> None:
+        """From now on the idle timeout ends it, which may be over before the timer of
+        the deadline fires and looks."""
+        if self._deadline_token:
+            idle = self.route.idle_timeout if self.route is not None else 0.0
+            if not idle or self.active_at + idle >= self._deadline:
+                return
+            self.runtime.timers.cancel(self._deadline_token)
+            self._deadline_token = 0
+        self._watch_idle(now)
+
     def _arm(self, delay: float) -> None:
         self._timer_token = self.runtime.timers.add(delay, self)
 
@@ -334,13 +361,15 @@ class Exchange:
         value = get(self.head.headers, b"grpc-timeout")
         wanted = grpc.parse_timeout(value) if value is not None else None
         if wanted is not None:
+            wanted = max(wanted, _SHORTEST_TIMEOUT)
             self.client_deadline = self.started + wanted
             timeout = min(timeout, wanted) if timeout else wanted
         if timeout:
             self._deadline = self.started + timeout
-            self._deadline_token = self.runtime.timers.add(timeout, self)
-        elif self.streaming:
+        if self.streaming:
             self._watch_idle(self.started)
+        elif timeout:
+            self._deadline_token = self.runtime.timers.add(timeout, self)
 
     def _open_attempt(self, cluster: Cluster, key: int, now: float) -> Attempt | None:
         """Pick until a breaker lets us in."""
@@ -361,14 +390,14 @@ class Exchange:
         self._tried += (endpoint,)
         return attempt
 
-    def _send(self, attempt: Attempt) -> None:
+    def _send(self, attempt: Attempt, route: Route) -> None:
         """Head, the body so far, then whatever comes (`on_data`)."""
         stream = attempt.stream
         attempt.sent = True
         body = self.body
         last = len(body) if self.request_ended and self.trailers is None else 0
         head = self.head
-        if self.number > 1 or self.client_deadline or not self.route.plain:
+        if self.number > 1 or self.client_deadline or not route.plain:
             head = outgoing_head(self)
         if self.request_ended and not body and self.trailers is None:
             stream.send_head(head, True)
@@ -381,9 +410,8 @@ class Exchange:
             stream.send_trailers(self.trailers)
         if body and self.held_bytes > self._replay_limit():
             self._let_go()
-        if self._paused and writable:
-            self._paused = False
-            self.stream.resume()
+        if writable:
+            self.resume_request()
 
     def _judge(self, attempt: Attempt, route: Route, cluster: Cluster, now: float) -> float | None:
         """Seconds to wait before another try, or None: this try is the last one.
@@ -432,19 +460,23 @@ class Exchange:
                 if asked < 0 and self.skipped is None:
                     self.skipped = Skipped.PUSHBACK
                 delay = max(delay, asked)
-        if self.skipped is None and self.deadline and now + delay >= self.deadline:
+        if self.skipped is None and now + delay >= (self.deadline or now + _LONGEST_WAIT):
             self.skipped = Skipped.DEADLINE
         if self.skipped is None and not cluster.budget.try_withdraw(now):
             self.skipped = Skipped.BUDGET
         if self.skipped is not None:
-            name = self.skipped.value
-            cluster.retries_skipped[name] = cluster.retries_skipped.get(name, 0) + 1
+            self._skip(self.skipped, cluster)
             return None
 
         cluster.retries[reason] = cluster.retries.get(reason, 0) + 1
         self._settle(attempt, self._verdict(attempt))
         self._keep_answer(attempt)
         return delay
+
+    def _skip(self, why: Skipped, cluster: Cluster) -> None:
+        """A retry that was wanted is not made."""
+        self.skipped = why
+        cluster.retries_skipped[why.value] = cluster.retries_skipped.get(why.value, 0) + 1
 
     @property
     def deadline(self) -> float:
@@ -472,11 +504,15 @@ class Exchange:
             if self._answer is not None:
                 self._answer.abandon()
             self._answer = attempt
+            if not self.request_ended:
+                # The rest of the request goes to other tries: never again to this one,
+                # which would see a body with a hole.
+                attempt.sent = False
         else:
             attempt.abandon()
         self.attempt = None
 
-    def _commit(self, attempt: Attempt) -> None:
+    def _commit(self, attempt: Attempt, route: Route) -> None:
         """The client gets this answer."""
         head = attempt.head
         assert head is not None
@@ -490,20 +526,33 @@ class Exchange:
         self.status = head.status
         self.tunnel = head.status == 101 or (head.status < 300 and self.head.method == b"CONNECT")
         self.active_at = self.runtime.turn.now
-        if self.number > 1 or self.skipped is not None or self.route.response_headers is not None:
-            head = self._client_head(head)
+        if self.number > 1 or self.skipped is not None or route.response_headers is not None:
+            head = self._client_head(head, route)
         if not attempt.held and attempt.trailers is None:
             attempt.committed = True
             self.stream.send_head(head, attempt.finished)
         else:
             self.stream.send_head(head, False)
             attempt.hand_over()
-        if not attempt.finished and not self._deadline_token and (self.streaming or not self.grpc):
-            self._watch_idle(self.active_at)
+        if not attempt.finished:
+            if attempt.endpoint.breaker.state != CLOSED and not attempt.settled:
+                self._prove(attempt, head)
+            if (self.streaming or not self.grpc) and (
+                not self._deadline_token or self.active_at + route.idle_timeout < self._deadline
+            ):
+                self._bound_by_idle(self.active_at)
 
-    def _client_head(self, head: ResponseHead) -> ResponseHead:
+    def _prove(self, attempt: Attempt, head: ResponseHead) -> None:
+        """A probe has its answer when it is established, which for a stream may be
+        hours before its end. That end counts once the breaker is closed."""
+        breaker = attempt.endpoint.breaker
+        now = self.runtime.turn.now
+        breaker.record(attempt.permit, classify.of_status(head.status), now)
+        attempt.permit = breaker.admit(now) if breaker.state == CLOSED else REFUSED
+
+    def _client_head(self, head: ResponseHead, route: Route) -> ResponseHead:
         """The endpoint's head with the route's edits and our notes."""
-        edit = self.route.response_headers
+        edit = route.response_headers
         headers = head.headers if edit is None else edit.apply(head.headers)
         return ResponseHead(head.status, [*headers, *self._notes()], head.length)
 
@@ -597,7 +646,9 @@ class Exchange:
             failure = Failure.TIMEOUT if event == DEADLINE else Failure.IDLE_TIMEOUT
         attempt.failure = failure
         self.failure = failure
-        self._settle(attempt, self._verdict(attempt))
+        # A stream that its client wanted no longer than this says nothing of its endpoint.
+        expired = event == DEADLINE and self.streaming
+        self._settle(attempt, Verdict.IGNORED if expired else self._verdict(attempt))
         attempt.abandon()
         if self.grpc:
             self.code = reply.grpc_code_of(failure)
@@ -674,8 +725,12 @@ class Exchange:
             return
         attempt = self.attempt
         if attempt is not None:
+            for pool in attempt.endpoint.pools.values():
+                pool.leave(attempt)
             self._settle(attempt, Verdict.IGNORED)
             attempt.abandon()
+        if self._answer is not None:
+            self._answer.abandon()
         if self.committed:
             self.stream.reset(Failure.INTERNAL)
             self.failure = Failure.INTERNAL
@@ -692,7 +747,7 @@ class Exchange:
         self.request_ended = end
         if self._done:
             return
-        if self.grpc and data and not (end and self._counter is None):
+        if self.grpc and data and not (end and self._counter is None and _is_one_message(data)):
             self._count_messages(data, end)
         attempt = self.attempt
         stream = attempt.stream if attempt is not None and attempt.sent else None
@@ -730,6 +785,12 @@ class Exchange:
             self._paused = True
             self.stream.pause()
 
+    def resume_request(self) -> None:
+        """There is room again for what the client sends."""
+        if self._paused:
+            self._paused = False
+            self.stream.resume()
+
     def on_trailers(self, trailers: Headers) -> None:
         """Request trailers."""
         self.request_ended = True
@@ -746,6 +807,7 @@ class Exchange:
 
     def on_writable(self) -> None:
         """The client takes response bytes again."""
+        self.active_at = self.runtime.turn.now
         attempt = self.attempt
         if attempt is not None and attempt.committed and attempt.stream is not None and not attempt.finished:
             attempt.stream.resume()
@@ -771,7 +833,7 @@ class Exchange:
 
     def on_turn_end(self) -> None:
         """The first message has come, its end has not."""
-        if not self.request_ended:
+        if not self.request_ended and not self._done:
             self.saw_stream()
 
     def saw_answer_data(self, attempt: Attempt, data: bytes) -> None:
@@ -785,11 +847,20 @@ class Exchange:
             self.saw_stream()
 
     def saw_stream(self) -> None:
-        """This call streams: no default deadline, and the method is remembered."""
-        if not self.streaming:
-            self.streaming = True
-            if self.cluster is not None:
-                self.cluster.learn_stream(self.head.path)
+        """This call streams: no default deadline, no time for a try's head, and the
+        method is remembered."""
+        if self.streaming or self.cluster is None:
+            return
+        self.streaming = True
+        self.cluster.learn_stream(self.head.path)
+        if self.attempt is not None and self.attempt.sent:
+            self._disarm()
+        self._bound_by_idle(self.runtime.turn.now)
+
+
+def _is_one_message(data: bytes) -> bool:
+    """Whether a whole gRPC request is one message at most: prefix and length."""
+    return len(data) <= 5 + int.from_bytes(data[1:5], "big")
 
 
 def head_is_grpc(head: ResponseHead) -> bool:

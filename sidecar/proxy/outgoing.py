@@ -28,12 +28,10 @@ def outgoing_head(exchange: "Exchange") -> RequestHead:
             # The client was told to go on, or did not wait.
             headers = without(headers, _EXPECT)
     if exchange.client_deadline:
-        left = exchange.deadline - exchange.runtime.turn.now
-        if (
-            number > 1
-            or exchange.deadline != exchange.client_deadline
-            or left < exchange.client_deadline - exchange.started
-        ):
+        # The client's own, not the default that bounds unary calls: nobody knows yet
+        # whether this one becomes a stream, and the server would end that.
+        left = exchange.client_deadline - exchange.runtime.turn.now
+        if number > 1 or left < exchange.client_deadline - exchange.started:
             headers = replace(headers, b"grpc-timeout", grpc.format_timeout(left))
     if headers is head.headers:
         return head
