@@ -144,15 +144,32 @@ class RouteTable:
         single = len(rules) == 1 and not rules[0].hosts and not rules[0].tests
         # The route that takes everything, when there is no other.
         self.only = rules[0].route if single else None
-        hosts = {host for rule in rules for host in rule.hosts}
-        self._any = tuple(rule for rule in rules if not rule.hosts)
-        self._exact = {host: self._for(host) for host in hosts if not host.startswith("*.")}
-        self._suffixes = {host[1:]: self._for("x" + host[1:]) for host in hosts if host.startswith("*.")}
+        # By pattern first, so that building costs no rules times rules.
+        places: dict[str, set[int]] = {}
+        for index, rule in enumerate(self.rules):
+            for host in rule.hosts or ("",):
+                places.setdefault(host, set()).add(index)
+        self._any = self._at(places.get("", set()))
+        self._exact: dict[str, tuple[Rule, ...]] = {}
+        self._suffixes: dict[str, tuple[Rule, ...]] = {}
+        for host in places:
+            if host.startswith("*."):
+                self._suffixes[host[1:]] = self._for("", host[1:], places)
+            elif host:
+                self._exact[host] = self._for(host, host, places)
         self._seen: dict[bytes, tuple[Rule, ...]] = {}
 
-    def _for(self, name: str) -> tuple[Rule, ...]:
-        """Every rule that a host of this name may match, in order."""
-        return tuple(rule for rule in self.rules if not rule.hosts or any(_host_matches(h, name) for h in rule.hosts))
+    def _at(self, indices: set[int]) -> tuple[Rule, ...]:
+        return tuple(self.rules[index] for index in sorted(indices))
+
+    def _for(self, exact: str, name: str, places: dict[str, set[int]]) -> tuple[Rule, ...]:
+        """Every rule that a host may match which is `exact` or ends with `name`, in order."""
+        indices = places.get("", set()) | places.get(exact, set())
+        dot = name.find(".")
+        while dot >= 0:
+            indices |= places.get("*" + name[dot:], set())
+            dot = name.find(".", dot + 1)
+        return self._at(indices)
 
     def candidates(self, authority: bytes) -> tuple[Rule, ...]:
         """The rules whose host fits; a host's own rules and the general ones, in order."""
@@ -198,10 +215,6 @@ class RouteTable:
     def routes(self) -> tuple[Route, ...]:
         """Every route, in order."""
         return tuple(rule.route for rule in self.rules)
-
-
-def _host_matches(pattern: str, name: str) -> bool:
-    return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
 
 
 def host_of(authority: bytes) -> str:

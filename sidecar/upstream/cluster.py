@@ -117,7 +117,12 @@ class Cluster:
         others = [each for each in self._usable if each not in avoided]
         if others:
             return self._rng.choice(others)
-        return self.balancer.pick(refused, key, now)
+        # Everybody was tried: again at the best, or where there is still room.
+        endpoint = self.balancer.pick(refused, key, now)
+        if endpoint is None:
+            others = [each for each in self._usable if each not in refused]
+            endpoint = self._rng.choice(others) if others else None
+        return endpoint
 
     def why_none(self) -> Failure:
         """The reason why `pick` found nobody."""

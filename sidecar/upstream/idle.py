@@ -19,6 +19,8 @@ class IdleTimeout:
 
     def closed_at(self, age: float, now: float) -> None:
         """The peer closed a connection that had been idle for `age` seconds."""
+        if age < _MARGIN_SECONDS:
+            return  # no server waits so short: a restart, which says nothing of later
         if not self.seen or age < self.seen:
             self.seen = age
 

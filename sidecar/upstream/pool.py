@@ -100,6 +100,7 @@ class _Pool:
         self.shares.connections.release()
         if len(self.waiters) > self.dialling:
             self._next_waiter().on_no_stream(failure)
+        self._feed_starving()
 
     def _gone(self, connection: Any) -> None:
         if connection in self.connections:
@@ -114,9 +115,16 @@ class _Pool:
         starving = self.shares.starving
         while starving:
             pool = starving.pop()
-            if pool.waiters:
-                pool._dial()
+            if pool.waiters and pool._dial():
+                if pool._wants_more():
+                    starving.add(pool)
                 return
+            if pool in starving:  # put there again: no room after all
+                return
+
+    def _wants_more(self) -> bool:
+        """Whether more dials than are under way have somebody waiting for them."""
+        return len(self.waiters) > self.dialling
 
     def fail_waiters(self) -> None:
         """The endpoint is to get no more requests: its waiters try elsewhere."""
@@ -153,7 +161,7 @@ class H1Pool(_Pool):
             else:
                 return connection.open(waiter)
         failure = self._wait(waiter)
-        if failure is None:
+        if failure is None and len(self.waiters) > self.dialling:
             self._dial()
         return failure
 
@@ -203,9 +211,9 @@ class H1Pool(_Pool):
         return True
 
     def close(self) -> None:
-        """The endpoint was removed: idle connections go now, busy ones when they end."""
+        """The endpoint was removed: idle connections go now, busy ones when they end.
+        Who waits already is still served: a reload fails nobody."""
         self.closed = True
-        self.fail_waiters()
         idle, self.idle = self.idle, []
         for connection in idle:
             connection.close()
@@ -244,12 +252,14 @@ class H2Pool(_Pool):
         for _ in range(len(self.waiters)):
             if self.waiters:
                 self._next_waiter().on_no_stream(failure)
+        self._feed_starving()
+
+    def _wants_more(self) -> bool:
+        # One dial at a time: it may serve everybody.
+        return not self.dialling and bool(self.waiters)
 
     def on_available(self, connection: Any) -> None:
         """Streams are free."""
-        if self.closed:
-            self.close()
-            return
         while self.waiters and connection.free_streams > 0:
             waiter = self._next_waiter()
             stream = connection.open(waiter)
@@ -257,6 +267,8 @@ class H2Pool(_Pool):
                 waiter.on_no_stream(Failure.UNSENT)
             else:
                 waiter.on_stream(stream)
+        if self.closed:
+            connection.drain()
 
     def on_draining(self, connection: Any) -> None:
         """GOAWAY: its streams finish, new ones go elsewhere."""
@@ -285,12 +297,11 @@ class H2Pool(_Pool):
         return False
 
     def close(self) -> None:
-        """The endpoint was removed: idle connections go now, busy ones when they end."""
+        """The endpoint was removed: connections go when their streams have ended.
+        Who waits already is still served: a reload fails nobody."""
         self.closed = True
-        self.fail_waiters()
         for connection in list(self.connections):
-            if not connection.open_streams:
-                connection.close()
+            connection.drain()
 
 
 class TunnelPool(_Pool):
@@ -329,7 +340,6 @@ class TunnelPool(_Pool):
     def close(self) -> None:
         """The endpoint was removed: tunnels end when their peers end them."""
         self.closed = True
-        self.fail_waiters()
 
 
 Pool = H1Pool | H2Pool | TunnelPool
