@@ -35,11 +35,15 @@ _KEEP_ALIVE = (b"connection", b"keep-alive")
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?i)timeout\s*=\s*(\d{1,6})")
 
 # How a decoder takes its bytes: by llhttp, counted off a fixed-length body, as the
-# raw bytes of a tunnel, or held back until an upgrade is answered.
-_PARSED, _COUNTED, _RAW, _HELD = 0, 1, 2, 3
+# raw bytes of a tunnel, held back until an upgrade is answered, or head by head
+# because no body may follow; _STOPPED while llhttp leaves an upgrade that may not pass.
+_PARSED, _COUNTED, _RAW, _HELD, _HEADS, _STOPPED = 0, 1, 2, 3, 4, 5
 
 # One call into C for each field of a head.
 _line = b"%b: %b\r\n".__mod__
+
+# What llhttp's feed raises: bad bytes, our own refusals, and the end of HTTP.
+_STOPS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 _CHUNKED_PREAMBLE = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -95,7 +99,7 @@ class _Decoder:
         # Fields of the head, or trailers, that is being read; `_add` is its append.
         self._fields: Headers = []
         self._add = self._fields.append
-        self._fed = 0  # bytes that were fed since the last message, or as trailers
+        self._fed = 0  # bytes that were fed since the last message, or body byte of one
         self._in_body = False
         self._ended = True  # the end of the message was told
         self._remaining = 0  # of a fixed-length body; -1 when chunked or until close
@@ -106,7 +110,7 @@ class _Decoder:
     def _new_parser(self) -> None:
         raise NotImplementedError
 
-    def _after_upgrade(self, rest: bytes) -> None:
+    def _after_upgrade(self, rest: bytes) -> bytes:
         raise NotImplementedError
 
     def feed(self, data: bytes) -> None:
@@ -115,38 +119,52 @@ class _Decoder:
             data = self._feed_unparsed(data)
             if not data:
                 return
-        if not self._in_body or self._fields:
-            self._fed += len(data)
+        self._fed += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._stopped(error, data)
+        except _STOPS as error:
+            data = self._stopped(error, data)
+            while data:
+                data = self._feed_rest(data)
         if self._in_body:
             if self._remaining > _COUNT_FROM and not self._mode:
                 self._mode = _COUNTED
-            elif self._fed > MAX_HEAD_BYTES and self._fields:
-                raise H1Error("trailer fields are too large", 431)
+            elif self._fed > MAX_HEAD_BYTES and self._remaining < 0:
+                raise H1Error("trailer fields or chunk extensions are too large", 431)
         elif self._fed > MAX_HEAD_BYTES:
             raise H1Error("header fields are too large", 431)
 
-    def _stopped(self, error: httptools.HttpParserError, data: bytes) -> None:
-        """Why llhttp did not take everything: an upgrade, our own refusal, or bad bytes."""
+    def _feed_rest(self, data: bytes) -> bytes:
+        """What came behind an upgrade that may not pass; what comes behind the next one.
+        A loop over this, and no recursion: a client may send a thousand in one read."""
+        if self._mode:
+            data = self._feed_unparsed(data)
+        if data:
+            self._fed += len(data)
+            try:
+                self._parser.feed_data(data)
+            except _STOPS as error:
+                return self._stopped(error, data)
+        return b""
+
+    def _stopped(self, error: Exception, data: bytes) -> bytes:
+        """Why llhttp did not take everything: an upgrade, our own refusal, or bad bytes.
+        Gives back what is to be fed again."""
         if isinstance(error, httptools.HttpParserUpgrade):
-            self._after_upgrade(data[error.args[0] :])
-        elif isinstance(error, httptools.HttpParserCallbackError):
+            return self._after_upgrade(data[error.args[0] :])
+        if isinstance(error, httptools.HttpParserCallbackError):
             if isinstance(error.__context__, H1Error):
                 raise error.__context__ from None
             raise error
-        else:
-            raise H1Error(str(error)) from None
+        raise H1Error(str(error)) from None
 
     def _feed_unparsed(self, data: bytes) -> bytes:
         """Bytes of a tunnel or of a counted body; what is left over is the next message."""
         if self._mode == _RAW:
             self._sink.on_message_data(data, False)
             return b""
-        if self._mode == _HELD:
-            self._hold(data)
+        if self._mode != _COUNTED:
+            self._keep_apart(data)
             return b""
         size = len(data)
         if size < self._remaining:
@@ -164,7 +182,7 @@ class _Decoder:
             raise H1Error("data after a message that said Connection: close")
         return rest
 
-    def _hold(self, data: bytes) -> None:
+    def _keep_apart(self, data: bytes) -> None:
         raise NotImplementedError
 
     def _finish_message(self) -> None:
@@ -189,6 +207,7 @@ class _Decoder:
     def on_body(self, data: bytes) -> None:
         remaining = self._remaining
         if remaining < 0:
+            self._fed = 0
             self._sink.on_message_data(data, False)
             return
         self._remaining = remaining = remaining - len(data)
@@ -201,12 +220,16 @@ class _Decoder:
             raise H1Error("body bytes where no body may be")
 
     def on_message_complete(self) -> None:
+        if self._mode:
+            return  # llhttp takes the head of an upgrade for a whole message
         self._in_body = False
         self._fed = 0
         if not self._ended:
             self._ended = True
             trailers = self._fields.copy()
             self._fields.clear()
+            if len(trailers) > MAX_FIELDS:
+                raise H1Error("too many trailer fields", 431)
             self._sink.on_message_end(trailers)
 
 
@@ -230,7 +253,7 @@ class RequestDecoder(_Decoder):
     def _new_parser(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
 
-    def _hold(self, data: bytes) -> None:
+    def _keep_apart(self, data: bytes) -> None:
         self._held += data
         if len(self._held) > MAX_HEAD_BYTES:
             raise H1Error("too much data before the upgrade was answered")
@@ -285,7 +308,7 @@ class RequestDecoder(_Decoder):
             self.version = "1.1"
         url = self._url
         scheme = b"http"
-        if method == b"CONNECT" or not url.startswith(b"/") or host is None:
+        if method == b"CONNECT" or not url.startswith(b"/") or host is None or b"#" in url:
             path, host, scheme = self._unusual_target(method, url, host)
         else:
             path = url
@@ -299,13 +322,15 @@ class RequestDecoder(_Decoder):
         self._in_body = True
         self._remaining = -1 if length is None else length
         self._ended = end = length == 0 and not upgrade and method != b"CONNECT"
-        if length == 0 and not end:
+        if not end and (upgrade or method == b"CONNECT"):
+            if length != 0:
+                raise H1Error("CONNECT has no body")  # RFC 9110 9.3.6
             self._mode = _HELD
         self._sink.on_message_head(RequestHead(method, path, host, kept, scheme, length, upgrade), end)
 
     def _read_special(self, special: Headers, kept: Headers, length: int | None) -> tuple[int | None, bytes, Headers]:
         """Fields of this connection alone: framing, upgrade, and what Connection names."""
-        upgrade = b""
+        upgrades: list[bytes] = []
         named: list[bytes] = []
         for pair in special:
             name, value = pair
@@ -316,15 +341,19 @@ class RequestDecoder(_Decoder):
                     raise H1Error("the only transfer coding here is one `chunked`, in HTTP/1.1")
                 length = None
             elif name == b"upgrade":
-                upgrade = value.lower()
+                upgrades += tokens([pair], b"upgrade")
             elif name == b"te" and b"trailers" in tokens([pair], b"te"):
                 kept.append((b"te", b"trailers"))
         if named:
             # `Connection: te` is how HTTP/1 says TE; trailers are relayed, so it stays.
             dropped = {name for name in named if name not in PROTECTED and name != b"te"}
             kept = [pair for pair in kept if pair[0] not in dropped]
-        if not self._parser.should_upgrade() or upgrade == b"h2c" or length != 0:
-            upgrade = b""
+        upgrade = b""
+        if upgrades and self._parser.should_upgrade():
+            if length == 0 and self.version == "1.1":  # RFC 9110 7.8: 1.0 has no Upgrade
+                upgrade = b", ".join([each for each in upgrades if each != b"h2c"])
+            if not upgrade:
+                self._mode = _STOPPED
         return length, upgrade, kept
 
     def _unusual_target(self, method: bytes, url: bytes, host: bytes | None) -> tuple[bytes, bytes, bytes]:
@@ -332,9 +361,11 @@ class RequestDecoder(_Decoder):
         if host is None and self.version == "1.1":
             raise H1Error("a request needs one Host field")
         if method == b"CONNECT":
-            if not url:
+            if not url.rpartition(b":")[2].isdigit():
                 raise H1Error("CONNECT needs host:port")
             return b"", url, b"http"
+        if b"#" in url:
+            raise H1Error("the request target has a fragment")
         if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
             return url, host or b"", b"http"
         absolute = _ABSOLUTE.fullmatch(url)
@@ -344,13 +375,15 @@ class RequestDecoder(_Decoder):
         path = absolute[3]
         return path if path.startswith(b"/") else b"/" + path, absolute[2], absolute[1].lower()
 
-    def _after_upgrade(self, rest: bytes) -> None:
+    def _after_upgrade(self, rest: bytes) -> bytes:
         # llhttp stops behind the head of every request that has Upgrade fields or
         # is a CONNECT, body or not. Those that may pass wait for their answer; the
         # body of the others is read as if the field were not there.
-        if self._mode == _HELD:
-            self._held = rest
-            return
+        if self._mode != _STOPPED:
+            if rest:
+                self._feed_unparsed(rest)
+            return b""
+        self._mode = _PARSED
         if self._remaining < 0:
             self._enter_chunked_body()
         elif self._remaining > 0:
@@ -358,8 +391,7 @@ class RequestDecoder(_Decoder):
         else:
             self._new_parser()
             self._finish_message()
-        if rest:
-            self.feed(rest)
+        return rest
 
     def _enter_chunked_body(self) -> None:
         """Put a new parser into the body by way of a made-up head."""
@@ -400,13 +432,13 @@ class ResponseDecoder(_Decoder):
     seconds, or 0; `until_close` that only the end of the connection ends the body.
     """
 
-    __slots__ = ("_bodyless", "_interims", "_upgrading", "idle_hint", "until_close")
+    __slots__ = ("_bodyless", "_tail", "_upgrading", "idle_hint", "until_close")
 
     def __init__(self, sink: ResponseSink) -> None:
         self._sink = sink
         self._bodyless = False
         self._upgrading = False
-        self._interims = 0  # 1xx heads of this message
+        self._tail = b""  # up to three bytes of a head whose end is looked for
         self.until_close = False
         self.idle_hint = 0
         super().__init__()
@@ -428,7 +460,9 @@ class ResponseDecoder(_Decoder):
         """Say which request the next response answers."""
         self._bodyless = head.method == b"HEAD"
         self._upgrading = bool(head.upgrade)
-        self._interims = 0
+        if self._bodyless:
+            self._mode = _HEADS
+            self._tail = b""
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -455,21 +489,28 @@ class ResponseDecoder(_Decoder):
         if not keep_alive and parser.get_http_version() not in ("1.1", "1.0"):
             raise H1Error("the server speaks another HTTP version")
         fields.clear()
-        if status < 200:
-            self._on_interim(status, kept)
-            return
+        if status < 200 or status == 204:
+            kept = [pair for pair in kept if pair[0] != b"content-length"]  # RFC 9110 8.6
+            if status < 200:
+                self._on_interim(status, kept)
+                return
+        if chunked and parser.get_http_version() == "1.0":
+            self.keep_alive = False  # RFC 9112 6.1: such framing is not to be trusted
         self._fed = 0
         self._in_body = True
         bodyless = self._bodyless or status == 204 or status == 304
         self.until_close = length is None and not chunked and not bodyless
         self._remaining = 0 if bodyless else -1 if length is None else length
         self._ended = end = self._remaining == 0
+        described = length
         if bodyless and length is None:
             length = 0
         self._sink.on_message_head(ResponseHead(status, kept, length), end)
-        if self._bodyless and length:
-            # llhttp would wait for the body that a HEAD's answer only describes.
-            raise _HeadOfBodyless
+        if self._bodyless:
+            self._bodyless = False
+            if described != 0 and status != 204 and status != 304:
+                # llhttp would wait for the body that a HEAD's answer only describes.
+                raise _HeadOfBodyless
 
     def _read_special(self, special: Headers, kept: Headers) -> tuple[bool, Headers]:
         """Fields of this connection alone; whether the body is chunked, and what stays."""
@@ -496,7 +537,8 @@ class ResponseDecoder(_Decoder):
         return chunked, kept
 
     def _on_interim(self, status: int, headers: Headers) -> None:
-        self._interims += 1
+        if status < 100:
+            raise H1Error("a status has three digits and is at least 100")
         self._ended = True
         head = ResponseHead(status, headers, 0)
         if status != 101:
@@ -507,21 +549,35 @@ class ResponseDecoder(_Decoder):
         else:
             raise H1Error("101 to a request that asked for no upgrade")
 
-    def _stopped(self, error: httptools.HttpParserError, data: bytes) -> None:
+    def _keep_apart(self, data: bytes) -> None:
+        # llhttp does not say where a head ended, and with the final one everything
+        # ends: so it is fed one head at a time. A head ends at its first empty line.
+        while data:
+            joined = self._tail + data
+            place = joined.find(b"\r\n\r\n")
+            cut = len(data) if place < 0 else place + 4 - len(self._tail)
+            self._tail = joined[-3:] if place < 0 else b""
+            self._mode = _PARSED
+            self.feed(data[:cut])
+            data = data[cut:]
+            if self._bodyless:
+                self._mode = _HEADS
+            elif data:
+                raise H1Error("body bytes where no body may be")
+
+    def _stopped(self, error: Exception, data: bytes) -> bytes:
         if isinstance(error.__context__, _HeadOfBodyless):
-            # The head ends at the first empty line; nothing may follow it.
             self._new_parser()
             self._finish_message()
-            if len(data) > _head_end(data, self._interims):
-                raise H1Error("body bytes where no body may be")
-            return
-        super()._stopped(error, data)
+            return b""
+        return super()._stopped(error, data)
 
-    def _after_upgrade(self, rest: bytes) -> None:
+    def _after_upgrade(self, rest: bytes) -> bytes:
         self._mode = _RAW
         self._ended = False
         if rest:
             self._sink.on_message_data(rest, False)
+        return b""
 
     def eof(self) -> bool:
         """The server closed its side: whether that ended a message as it should.
@@ -560,17 +616,6 @@ class _Deaf:
 
 
 _DEAF = _Deaf()
-
-
-def _head_end(data: bytes, interims: int) -> int:
-    """Where the final head in `data` ends, behind so many 1xx heads."""
-    end = 0
-    for _ in range(interims + 1):
-        place = data.find(b"\r\n\r\n", end)
-        if place < 0:
-            return len(data)  # the head began in an earlier read
-        end = place + 4
-    return end
 
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
