@@ -22,7 +22,7 @@ from sidecar.policy.idempotency import Idempotency, MethodSet
 from sidecar.policy.limit import Limit
 from sidecar.policy.retry import RetryPolicy
 from sidecar.proxy import route as r
-from sidecar.proxy.affinity import key_of
+from sidecar.proxy.affinity import KeyOf, key_of
 from sidecar.proxy.snapshot import Listener, Snapshot
 from sidecar.upstream.balance.make import make_balancer
 from sidecar.upstream.cluster import Cluster
@@ -54,15 +54,27 @@ def assemble(spec: Spec, previous: Snapshot, parts: Parts) -> Snapshot:
     contexts = {
         name: None if cluster.tls is None else parts.tls_of(cluster.tls) for name, cluster in spec.clusters.items()
     }
-    clusters = {
-        name: previous.clusters.get(name) or _new_cluster(name, each, parts) for name, each in spec.clusters.items()
-    }
-    listeners = {
-        name: _listener(name, each, spec, clusters, previous, parts) for name, each in spec.all_listeners().items()
-    }
+    fresh: dict[str, Cluster] = {}
+    try:
+        for name, each in spec.clusters.items():
+            if name not in previous.clusters:
+                fresh[name] = _new_cluster(name, each, parts)
+                _configure_cluster(fresh[name], each, contexts[name], parts)
+        clusters = {name: fresh.get(name) or previous.clusters[name] for name in spec.clusters}
+        listeners = {
+            name: _listener(name, each, spec, clusters, previous, parts) for name, each in spec.all_listeners().items()
+        }
+        # Made once for nothing, so that what cannot be made fails here.
+        for each in spec.clusters.values():
+            _balancer(each, parts)
+            _key_of(each)
+    except Exception:
+        for cluster in fresh.values():
+            cluster.close()
+        raise
     for name, cluster in clusters.items():
-        cluster.tls = contexts[name]
-        _configure_cluster(cluster, spec.clusters[name], parts)
+        if name not in fresh:
+            _configure_cluster(cluster, spec.clusters[name], contexts[name], parts)
     for name, old in previous.clusters.items():
         if name not in clusters:
             old.close()
@@ -96,11 +108,18 @@ def _balancer(spec: c.Cluster, parts: Parts) -> Any:
     return make_balancer(spec.balance.policy, rng=parts.rng, slow_start=spec.balance.slow_start)
 
 
-def _configure_cluster(cluster: Cluster, spec: c.Cluster, parts: Parts) -> None:
+def _key_of(spec: c.Cluster) -> KeyOf | None:
+    return key_of(spec.balance.key) if spec.balance.key else None
+
+
+def _configure_cluster(cluster: Cluster, spec: c.Cluster, tls: Any, parts: Parts) -> None:
     """Bring a cluster, new or carried over, to what the spec says."""
     cluster.protocol = spec.protocol
+    if (cluster.tls is None) != (tls is None):
+        cluster.reconnect()
+    cluster.tls = tls
     cluster.balance(spec.balance.policy, _balancer(spec, parts))
-    cluster.key_of = key_of(spec.balance.key) if spec.balance.key else None
+    cluster.key_of = _key_of(spec)
     cluster.budget.configure(spec.retry.budget.ratio, spec.retry.budget.floor)
     cluster.requests.configure(spec.limits.requests)
     cluster.connections.configure(spec.limits.connections)
@@ -172,7 +191,7 @@ class Passthrough:
         route = self._routes.get((host, port))
         if route is None:
             if len(self._routes) >= _PASSTHROUGH_HOSTS:
-                _, oldest = self._routes.popitem()
+                oldest = self._routes.pop(next(iter(self._routes)))
                 oldest.targets[0].cluster.close()
             route = self._routes[host, port] = self._make(host, port)
         return route
@@ -183,7 +202,7 @@ class Passthrough:
         values["endpoints"] = [c.Endpoint.model_construct(address=address)]
         spec = c.Cluster.model_construct(**values)
         cluster = _new_cluster(self._name, spec, self._parts)
-        _configure_cluster(cluster, spec, self._parts)
+        _configure_cluster(cluster, spec, None, self._parts)
         target = r.Target(cluster)
         target.codes = self.codes
         return r.Route(

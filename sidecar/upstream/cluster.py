@@ -207,6 +207,12 @@ class Cluster:
         for pool in endpoint.pools.values():
             pool.close()
 
+    def reconnect(self) -> None:
+        """New connections from now on: those that are open end with what they carry."""
+        for endpoint in self.endpoints:
+            self._close(endpoint)
+            endpoint.pools.clear()
+
     def close(self) -> None:
         """The cluster was removed: no more timers, pools drain."""
         self.removed = True
