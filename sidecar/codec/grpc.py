@@ -4,6 +4,7 @@ Source: gRPC over HTTP2, https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-H
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from sidecar.model.headers import Headers, get
@@ -85,6 +86,7 @@ def status_number(headers: Headers) -> int | None:
     return number if number <= UNAUTHENTICATED else UNKNOWN
 
 
+@lru_cache(1024)  # most clients send one timeout per method
 def parse_timeout(value: bytes) -> float | None:
     """Seconds in a `grpc-timeout` such as b"500m"; None when it is malformed."""
     match = _TIMEOUT.fullmatch(value)

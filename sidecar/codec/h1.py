@@ -268,6 +268,11 @@ class RequestDecoder(_Decoder):
         """Whether nothing of a next request was read yet."""
         return self._ended and not self._url and not self._fields and not self.holding
 
+    @property
+    def body_left(self) -> int:
+        """Bytes of the body that are still to come; -1 when nobody knows."""
+        return self._remaining
+
     def on_url(self, url: bytes) -> None:
         self._url += url
         if len(self._url) > MAX_LINE_BYTES:
@@ -380,8 +385,7 @@ class RequestDecoder(_Decoder):
         # is a CONNECT, body or not. Those that may pass wait for their answer; the
         # body of the others is read as if the field were not there.
         if self._mode != _STOPPED:
-            if rest:
-                self._feed_unparsed(rest)
+            self._held = rest
             return b""
         self._mode = _PARSED
         if self._remaining < 0:
@@ -450,6 +454,11 @@ class ResponseDecoder(_Decoder):
     def between_messages(self) -> bool:
         """Whether the last message was read to its end and nothing came behind it."""
         return not self._in_body and self._ended and not self._fed and not self._fields and self._mode == _PARSED
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no byte came since the last head or message."""
+        return not self._fed
 
     @property
     def tunnelled(self) -> bool:

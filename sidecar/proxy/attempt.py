@@ -23,6 +23,7 @@ class Attempt:
     """Receiver and Waiter. `latency` is the time to the response head in seconds."""
 
     __slots__ = (
+        "code",
         "committed",
         "ended",
         "endpoint",
@@ -55,6 +56,7 @@ class Attempt:
         self.latency = 0.0
         self.stream: Any = None
         self.head: ResponseHead | None = None
+        self.code: int | None = None  # the gRPC status that the answer ended with
         self.trailers: Headers | None = None
         self.failure: Failure | None = None
         self.finished = False  # the answer has ended

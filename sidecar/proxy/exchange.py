@@ -270,9 +270,8 @@ class Exchange:
                 return
 
         # settle and finish
-        if self.grpc:
-            self.code = self._grpc_code(attempt) or 0
         self._settle(attempt, self._verdict(attempt))
+        self.code = attempt.code or 0
         if not (self.request_ended and attempt.sent):
             attempt.give_back()
         self._finish()
@@ -397,8 +396,8 @@ class Exchange:
         body = self.body
         last = len(body) if self.request_ended and self.trailers is None else 0
         head = self.head
-        if self.number > 1 or self.client_deadline or not route.plain:
-            head = outgoing_head(self)
+        if not route.plain or self.number > 1 or (self.client_deadline and self.runtime.turn.now > self.started):
+            head = outgoing_head(self, route)
         if self.request_ended and not body and self.trailers is None:
             stream.send_head(head, True)
             return
@@ -571,8 +570,11 @@ class Exchange:
             return Verdict.FAILURE if attempt.failure.blames_endpoint else Verdict.IGNORED
         head = attempt.head
         assert head is not None
-        code = self._grpc_code(attempt) if self.grpc else None
-        return classify.of_status(head.status) if code is None else classify.of_grpc(code)
+        if self.grpc:
+            code = attempt.code = self._grpc_code(attempt)
+            if code is not None:
+                return classify.of_grpc(code)
+        return classify.of_status(head.status)
 
     def _grpc_code(self, attempt: Attempt) -> int | None:
         """The gRPC status that an answer ended with; None when it is no gRPC answer."""

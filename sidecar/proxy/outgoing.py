@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING
 from sidecar.codec import grpc
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers, get, replace, without
-from sidecar.proxy.route import Rewrite, joined
+from sidecar.proxy.route import Rewrite, Route, joined
 
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
 
 
-def outgoing_head(exchange: "Exchange") -> RequestHead:
+def outgoing_head(exchange: "Exchange", route: Route) -> RequestHead:
     """The head of this try: the client's own where nothing asks for a change."""
     head = exchange.head
-    route = exchange.route
-    assert route is not None  # a try is made for a route's cluster only
     if route.rewrite is not None:
         head = _rewritten(head, route.rewrite)
     headers = head.headers

@@ -47,6 +47,7 @@ class H1ClientConnection(asyncio.Protocol):
         "_flushed",
         "_interim",
         "_out",
+        "_reading_paused",
         "_request_ended",
         "_response_begun",
         "_response_ended",
@@ -83,6 +84,7 @@ class H1ClientConnection(asyncio.Protocol):
         self._response_ended = True
         self._interim = 0
         self._upgrade = False
+        self._reading_paused = False
 
     def open(self, receiver: Receiver) -> "H1ClientConnection":
         """Take the connection for one exchange."""
@@ -132,17 +134,28 @@ class H1ClientConnection(asyncio.Protocol):
         turn = self.turn
         turn.begin()
         keep = False
-        if self._busy and not self._response_ended:
-            keep = self._decoder.tunnelled and not self._request_ended
-            if self._decoder.eof() and not keep:
-                self._drop()
-        turn.end()
+        try:
+            if not self._busy:
+                self.transport = None  # it closes by itself: nobody may take it up before it has
+            elif not self._response_ended:
+                # The other direction of a tunnel may go on.
+                keep = self._decoder.tunnelled and not self._request_ended
+                if self._decoder.eof() and not self._upgrade:
+                    self._drop()
+        finally:
+            turn.end()
         return keep
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         turn = self.turn
         turn.begin()
+        try:
+            self._lost(error)
+        finally:
+            turn.end()
+
+    def _lost(self, error: Exception | None) -> None:
         idle = not self._busy and not self._closing
         if self._busy and error is None and not self._response_ended and self._decoder.eof():
             self._response_ended = True
@@ -151,12 +164,10 @@ class H1ClientConnection(asyncio.Protocol):
             self._fail(self._failure())
         self._busy = False
         self.owner.on_closed(self, idle)
-        turn.end()
-
     def _failure(self) -> Failure:
         if not self._flushed:
             return Failure.UNSENT
-        if self.used > 1 and not self._response_begun:
+        if self.used > 1 and not self._response_begun and not self._interim and self._decoder.untouched:
             return Failure.STALE_REUSE
         return Failure.RESET
 
@@ -169,9 +180,11 @@ class H1ClientConnection(asyncio.Protocol):
         self.write_paused = False
         turn = self.turn
         turn.begin()
-        if self.receiver is not None:
-            self.receiver.on_writable()
-        turn.end()
+        try:
+            if self.receiver is not None:
+                self.receiver.on_writable()
+        finally:
+            turn.end()
 
     # From the decoder.
 
@@ -255,11 +268,13 @@ class H1ClientConnection(asyncio.Protocol):
     def pause(self) -> None:
         """Read no more of the response."""
         if self.transport is not None:
+            self._reading_paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read the response again."""
         if self.transport is not None:
+            self._reading_paused = False
             self.transport.resume_reading()
 
     def reset(self, failure: Failure) -> None:
@@ -282,12 +297,21 @@ class H1ClientConnection(asyncio.Protocol):
                 self.transport.writelines(out)
             self._out = []
         if self._upgrade and self._request_ended and self._decoder.tunnelled and not self._response_ended:
-            self.transport.write_eof()
+            self._half_close()
         if self._response_ended and self._busy:
             self._release()
 
+    def _half_close(self) -> None:
+        # TLS has no half-close: there the server has to end the tunnel.
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
+
     def _release(self) -> None:
-        """Both directions ended: back to the pool, or closed when it is spoilt."""
+        """The answer has ended: back to the pool, or closed when something is left over."""
+        if self._upgrade and self._decoder.tunnelled:
+            if self._request_ended:
+                self.close()  # what was written still goes out
+            return
         if not self._request_ended or self._upgrade:
             self._drop()
             return
@@ -295,6 +319,8 @@ class H1ClientConnection(asyncio.Protocol):
             return  # the flush of this turn comes first
         self.receiver = None
         self._busy = False
+        if self._reading_paused:
+            self.resume()
         if self._decoder.keep_alive and self._decoder.between_messages and self.transport is not None:
             self.idle_since = self.turn.now
             self.owner.on_idle(self)
@@ -315,8 +341,9 @@ class H1ClientConnection(asyncio.Protocol):
         """Close without a way back."""
         self.receiver = None
         self._closing = True
-        if self.transport is not None:
-            self.transport.abort()
+        transport, self.transport = self.transport, None  # nobody may take it up any more
+        if transport is not None:
+            transport.abort()
 
     def close(self) -> None:
         """Close in good order."""

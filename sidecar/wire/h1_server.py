@@ -6,6 +6,8 @@ the answer before it has been written (RFC 9112 9.3.2).
 """
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from sidecar.codec import h1
 from sidecar.codec.fields import NOT_IN_TRAILERS
 from sidecar.model.head import RequestHead, ResponseHead
-from sidecar.model.headers import Headers, without
+from sidecar.model.headers import Headers, get, without
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
@@ -24,6 +26,10 @@ _PIPELINE_EVENTS = 64
 # How long the rest of a request is read and dropped after an early answer, so
 # that closing does not destroy the answer in the client's buffer (RFC 9112 9.6).
 _LINGER_SECONDS = 2.0
+# The rest of an answered request that is read and dropped to keep its connection.
+_DISCARD_BYTES = 64 * 1024
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for no time
 
 
 class H1ServerConnection(asyncio.Protocol):
@@ -38,12 +44,16 @@ class H1ServerConnection(asyncio.Protocol):
     __slots__ = (
         "_awaiting_send",
         "_begin",
+        "_body_paused",
         "_bodyless",
         "_chunked",
         "_close_after",
         "_connecting",
+        "_deaf",
         "_decoder",
         "_detached",
+        "_discarding",
+        "_head",
         "_http11",
         "_idle_since",
         "_idle_token",
@@ -55,6 +65,7 @@ class H1ServerConnection(asyncio.Protocol):
         "_request_ended",
         "_response_started",
         "_tunnel",
+        "_unframed",
         "_upgrade_asked",
         "_waiting",
         "dirty",
@@ -90,11 +101,16 @@ class H1ServerConnection(asyncio.Protocol):
         self._queue: deque[tuple[str, Any, bool]] = deque()
         self._busy_reset()
         self._close_after = False
+        self._deaf = False  # what the client sends is dropped
         self._lingering = False
+        self._discarding = False
         self._tunnel = False
+        self._unframed = False  # only the end of the connection ends the body
         self._connecting = False
+        self._head: RequestHead | None = None
         self._detached: Callable[[], asyncio.Protocol] | None = None
         self._reading_paused = False
+        self._body_paused = False  # because of the exchange, not of the pipeline
         # One timer for the whole connection: it looks how long nothing was asked.
         self._idle_token = 0
         self._idle_since = 0.0
@@ -122,7 +138,7 @@ class H1ServerConnection(asyncio.Protocol):
         turn = self.turn
         turn.begin()
         try:
-            if not self._lingering:
+            if not self._deaf:
                 self._decoder.feed(data)
         except h1.H1Error as error:
             self._refuse(error)
@@ -138,11 +154,15 @@ class H1ServerConnection(asyncio.Protocol):
         turn = self.turn
         turn.begin()
         keep = False
-        if self._tunnel and self.receiver is not None and not self._request_ended:
-            self._request_ended = True
-            self.receiver.on_data(b"", True)
-            keep = True
-        turn.end()
+        try:
+            if self._tunnel and self.receiver is not None and not self._request_ended:
+                self._request_ended = True
+                self.receiver.on_data(b"", True)
+                keep = self._waiting  # the other direction may go on
+                if not keep:
+                    self.receiver = None
+        finally:
+            turn.end()
         return keep
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -153,10 +173,12 @@ class H1ServerConnection(asyncio.Protocol):
         self._queue.clear()
         receiver, self.receiver = self.receiver, None
         self.transport = None
-        if receiver is not None:
-            receiver.on_reset(Failure.CANCELLED)
-        self._on_closed(self)
-        turn.end()
+        try:
+            if receiver is not None:
+                receiver.on_reset(Failure.CANCELLED)
+            self._on_closed(self)
+        finally:
+            turn.end()
 
     def pause_writing(self) -> None:
         """The client reads slower than we write."""
@@ -167,9 +189,11 @@ class H1ServerConnection(asyncio.Protocol):
         self.write_paused = False
         turn = self.turn
         turn.begin()
-        if self.receiver is not None:
-            self.receiver.on_writable()
-        turn.end()
+        try:
+            if self.receiver is not None:
+                self.receiver.on_writable()
+        finally:
+            turn.end()
 
     # From the decoder.
 
@@ -205,12 +229,13 @@ class H1ServerConnection(asyncio.Protocol):
 
     def _enqueue(self, kind: str, item: Any, end: bool, extra: Any = None) -> None:
         self._queue.append((kind, item if extra is None else (item, *extra), end))
-        if len(self._queue) >= _PIPELINE_EVENTS or kind == "data":
+        if len(self._queue) >= _PIPELINE_EVENTS or kind == "data" or kind == "error":
             self._pause_reading()
 
     def _start(self, head: RequestHead, end: bool, keep_alive: bool, version: str) -> None:
         """The request's turn has come."""
         self._waiting = True
+        self._head = head
         self._request_ended = end
         self._response_started = False
         self._bodyless = head.method == b"HEAD"
@@ -241,16 +266,18 @@ class H1ServerConnection(asyncio.Protocol):
         elif self._connecting and head.status < 300:
             self._tunnel = True
         else:
-            if end and not self._request_ended and not self._upgrade_asked:
+            if not end and (head.status == 204 or head.status == 304):
+                self._bodyless = True  # HTTP/2 may tell the end of these apart from their head
+            if not self._request_ended and not self._upgrade_asked and not self._may_discard():
                 self._close_after = True
             if self.draining:
                 self._close_after = True
-            if not end and head.length is None and not self._http11:
-                self._close_after = True  # only the end of the connection can end the body
+            if not end and head.length is None and not self._http11 and not self._bodyless:
+                self._close_after = self._unframed = True
             connection = b"close" if self._close_after else b"" if self._http11 else b"keep-alive"
         if self._bodyless and head.length is None:
             head = ResponseHead(head.status, head.headers, 0)
-        chunkable = self._http11 and not self._tunnel
+        chunkable = self._http11 and not self._tunnel and not self._bodyless
         data, self._chunked = h1.encode_response(head, end, chunkable, connection)
         self._out.append(data)
         if not self.dirty:
@@ -271,7 +298,7 @@ class H1ServerConnection(asyncio.Protocol):
                 self._out.append(b"\r\n0\r\n\r\n" if end else b"\r\n")
             elif end:
                 self._out.append(b"0\r\n\r\n")
-        elif data:
+        elif data and not self._bodyless:
             self._out.append(data)
         if not self.dirty:
             self.turn.mark(self)
@@ -287,12 +314,25 @@ class H1ServerConnection(asyncio.Protocol):
             self._write(h1.encode_trailers(trailers))
         self._response_ended()
 
+    def _may_discard(self) -> bool:
+        """Whether a request that is answered before its end leaves so little that it is
+        read and dropped. After `Expect: 100-continue` nobody knows what comes next, the
+        body or another request (RFC 9110 10.1.1)."""
+        self._discarding = (
+            0 <= self._decoder.body_left <= _DISCARD_BYTES
+            and self._head is not None
+            and get(self._head.headers, b"expect") is None
+        )
+        return self._discarding
+
     def pause(self) -> None:
         """Read no more of the request body."""
+        self._body_paused = True
         self._pause_reading()
 
     def resume(self) -> None:
         """Read the request body again."""
+        self._body_paused = False
         if not self._queue:
             self._resume_reading()
 
@@ -300,23 +340,43 @@ class H1ServerConnection(asyncio.Protocol):
         """Break the connection off: the only way to spoil a response that has begun."""
         self.receiver = None
         self._waiting = False
+        self._close_after = self._deaf = True
         if self.transport is not None:
-            self._flush_out()
-            self.transport.abort() if self._response_started else self.transport.close()
+            self._break_off()
+
+    def _break_off(self) -> None:
+        self._flush_out()
+        if self._tunnel or self._unframed:
+            # A mere close would look like the body's own end.
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None and sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
+        else:
+            # What came before the break still goes out; the framing shows that more is missing.
+            self._lingering = True
+            self._linger()
+            self.transport.close()
+
+    def _linger(self) -> None:
+        self._forget_idle()
+        self._idle_token = self.runtime.timers.add(_LINGER_SECONDS, self)
 
     # Between messages.
 
     def _response_ended(self) -> None:
-        self.receiver = None
         self._waiting = False
         if self._tunnel:
+            if self._request_ended:
+                self.receiver = None
             self._finish_writing()
             return
+        self.receiver = None
+        self._body_paused = False
         if self._upgrade_asked:
             self._request_ended = True
-        elif not self._request_ended:
-            self._close_after = True
-            self._lingering = True
+        elif not self._request_ended and (self._close_after or not self._discarding):
+            self._close_after = self._deaf = self._lingering = True
         if self._close_after:
             self._queue.clear()
             self._awaiting_send = True  # close once it is written
@@ -337,6 +397,7 @@ class H1ServerConnection(asyncio.Protocol):
         self.turn.at_end(self)
 
     def _leave(self, successor: asyncio.Protocol) -> None:
+        self._flush_out()  # answers to pipelined requests before it
         transport, self.transport = self.transport, None
         self._waiting = False
         transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -354,49 +415,60 @@ class H1ServerConnection(asyncio.Protocol):
             return
         if self.transport is None or self._waiting or self._close_after:
             return
-        if self._decoder.holding:
+        if self._decoder.holding and not self._queue:
             try:
                 self._decoder.refused()
             except h1.H1Error as error:
                 self._refuse(error)
                 return
-        while self._queue and not self._waiting:
-            _, (head, keep_alive, version), end = self._queue.popleft()
+        while self._queue and not self._waiting and not self._close_after:
+            kind, item, end = self._queue.popleft()
+            if kind == "error":
+                self._refuse(item)
+                return
             body: list[tuple[str, Any, bool]] = []
-            while self._queue and self._queue[0][0] != "head":
+            ended = end
+            while self._queue and not ended:
                 body.append(self._queue.popleft())
-            self._replay(head, end, keep_alive, version, body)
-        if not self._queue:
+                ended = body[-1][2]
+            self._replay(item, end, body)
+        if not self._queue and not self._body_paused:
             self._resume_reading()
 
-    def _replay(self, head: RequestHead, end: bool, keep_alive: bool, version: str, body: list[Any]) -> None:
+    def _replay(self, request: tuple[RequestHead, bool, str], end: bool, body: list[tuple[str, Any, bool]]) -> None:
         """A request that was parsed before its turn: told again, in order."""
         later, self._queue = self._queue, deque()
+        head, keep_alive, version = request
         self._start(head, end, keep_alive, version)
         for kind, item, ended in body:
             if kind == "data":
                 self.on_message_data(item, ended)
-            else:
+            elif kind == "end":
                 self.on_message_end(item)
-        self._queue = later
+            else:
+                self._refuse(item)
+        if not self._close_after or self._waiting:
+            self._queue = later
 
     def _refuse(self, error: h1.H1Error) -> None:
         """The client's bytes are wrong: say so if an answer is still possible, and close."""
-        if self._waiting and self.receiver is not None and not self._request_ended:
+        self._deaf = True
+        if self._close_after and not self._waiting:
+            return  # the last answer was given: nobody waits for another word
+        if self._queue or (self._waiting and self._request_ended):
+            # The requests before it are answered first.
+            self._enqueue("error", error, True)
+            return
+        if self._waiting:
             # The body of the request under way is broken.
             receiver, self.receiver = self.receiver, None
-            started = self._response_started
             self._waiting = False
-            receiver.on_reset(Failure.BAD_REQUEST)
-            if started:
+            if receiver is not None:
+                receiver.on_reset(Failure.BAD_REQUEST)
+            if self._response_started:
                 if self.transport is not None:
-                    self.transport.abort()
+                    self._break_off()
                 return
-        elif self._waiting or self._queue:
-            # The requests before it are answered first.
-            self._close_after = True
-            self._pause_reading()
-            return
         self.runtime.refused(self, error.status, str(error))
         self._write(error_response(error.status, str(error)))
         self._close_after = True
@@ -439,8 +511,7 @@ class H1ServerConnection(asyncio.Protocol):
             self._reading_paused = False
             self.transport.resume_reading()
             self.transport.write_eof()
-            self._forget_idle()
-            self._idle_token = self.runtime.timers.add(_LINGER_SECONDS, self)
+            self._linger()
         else:
             self.transport.close()
 
@@ -470,8 +541,9 @@ class H1ServerConnection(asyncio.Protocol):
             self.transport.abort()
             return
         timeout = self.runtime.idle_timeout if self._idle_since else self.runtime.header_timeout
-        left = timeout if self._waiting else self._idle_since + timeout - self.turn.now
-        if left <= 0 or (not self._waiting and not self._idle_since):
+        busy = bool(self.open_streams)
+        left = timeout if busy else self._idle_since + timeout - self.turn.now
+        if left <= 0 or (not busy and not self._idle_since):
             self.transport.close()
         else:
             self._idle_token = self.runtime.timers.add(left, self)
@@ -479,16 +551,13 @@ class H1ServerConnection(asyncio.Protocol):
     @property
     def open_streams(self) -> int:
         """1 while a request is under way, else 0."""
-        return int(self._waiting or bool(self._queue))
+        return int(self._waiting or bool(self._queue) or self.receiver is not None)
 
     def drain(self) -> None:
         """Close after the answer that is under way; at once when there is none."""
         self.draining = True
-        if not self._waiting and not self._queue and self.transport is not None:
-            if self._decoder.awaiting_request:
-                self.transport.close()
-            else:
-                self._close_after = True
+        if not self.open_streams and self.transport is not None and self._decoder.awaiting_request:
+            self.transport.close()
 
     def abort(self) -> None:
         """Give up whatever is under way."""
@@ -500,7 +569,10 @@ def error_response(status: int, message: str) -> bytes:
     """A reply to bytes that never became a request."""
     reason = {413: "too_large", 414: "too_large", 431: "too_large"}.get(status, "bad_request")
     text = message.replace("\\", "\\\\").replace('"', '\\"')
-    body = b'{"error":"%b","message":"%b"}' % (reason.encode(), text.encode("ascii", "replace"))
+    body = b'{"error":"%b","message":"%b","cluster":"","attempts":0}\n' % (
+        reason.encode(),
+        text.encode("ascii", "replace"),
+    )
     head = ResponseHead(
         status,
         [

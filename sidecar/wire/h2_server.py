@@ -195,8 +195,10 @@ class H2ServerConnection(H2Connection):
                 elif kind is StreamClosed:
                     stream = streams.pop(event.stream_id, None)
                     if stream is not None:
-                        stream.closed = True
-                        if stream.receiver is not None or stream.held or stream.blocked:
+                        if stream.local_ended and stream.remote_ended and not stream.held and not stream.blocked:
+                            stream.closed = True
+                            stream.receiver = None
+                        else:
                             self._stream_closed(stream)
                 elif kind is TrailersReceived:
                     stream = streams.get(event.stream_id)

@@ -51,14 +51,16 @@ class Sniffer(asyncio.Protocol):
             return
         turn = self._runtime.turn
         turn.begin()
-        self._runtime.timers.cancel(self._token)
-        transport, self.transport = self.transport, None
-        successor = self._choose(kind)
-        transport.set_protocol(successor)
-        successor.connection_made(transport)
-        successor.data_received(self._data)
-        self._on_closed(self)
-        turn.end()
+        try:
+            self._runtime.timers.cancel(self._token)
+            transport, self.transport = self.transport, None
+            successor = self._choose(kind)
+            transport.set_protocol(successor)
+            successor.connection_made(transport)
+            successor.data_received(self._data)
+            self._on_closed(self)
+        finally:
+            turn.end()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client left without a word."""
@@ -76,10 +78,9 @@ class Sniffer(asyncio.Protocol):
         return 0
 
     def drain(self) -> None:
-        """Nothing to finish."""
+        """Nothing to finish. A first request may be under way to us, so it stays open:
+        its successor will be drained."""
         self.draining = True
-        if self.transport is not None:
-            self.transport.close()
 
     def abort(self) -> None:
         """Close at once."""

@@ -38,18 +38,22 @@ class _Tunnel(asyncio.Protocol):
         """Bytes from the peer."""
         turn = self.runtime.turn
         turn.begin()
-        if self.receiver is not None:
-            self.receiver.on_data(data, False)
-        turn.end()
+        try:
+            if self.receiver is not None:
+                self.receiver.on_data(data, False)
+        finally:
+            turn.end()
 
     def eof_received(self) -> bool:
         """The peer's direction has ended; ours may go on."""
         turn = self.runtime.turn
         turn.begin()
-        self._received_eof = True
-        if self.receiver is not None:
-            self.receiver.on_data(b"", True)
-        turn.end()
+        try:
+            self._received_eof = True
+            if self.receiver is not None:
+                self.receiver.on_data(b"", True)
+        finally:
+            turn.end()
         return not self._eof
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -58,10 +62,12 @@ class _Tunnel(asyncio.Protocol):
         turn.begin()
         self.transport = None
         receiver, self.receiver = self.receiver, None
-        if receiver is not None and not (self._eof and self._received_eof):
-            receiver.on_reset(self.lost)
-        self._closed()
-        turn.end()
+        try:
+            if receiver is not None and not (self._eof and self._received_eof):
+                receiver.on_reset(self.lost)
+            self._closed()
+        finally:
+            turn.end()
 
     lost = Failure.RESET
 
@@ -77,9 +83,11 @@ class _Tunnel(asyncio.Protocol):
         self.write_paused = False
         turn = self.runtime.turn
         turn.begin()
-        if self.receiver is not None:
-            self.receiver.on_writable()
-        turn.end()
+        try:
+            if self.receiver is not None:
+                self.receiver.on_writable()
+        finally:
+            turn.end()
 
     def send_data(self, data: bytes, end: bool) -> bool:
         """Bytes to the peer."""

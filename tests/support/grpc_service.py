@@ -32,7 +32,7 @@ class GrpcService:
     - `Unary`: the request back; `ServerStream`: the request `x-count` times (3);
       `ClientStream`: the requests joined; `Bidi`: each back as it comes
     - `Fail`, and `FailStream` after `x-count` messages: aborts with `x-code` (a name,
-      UNAVAILABLE) and `x-details`; trailers `x-trace`, `x-blob-bin` and, when
+      UNAVAILABLE) and `x-details` (`x-details-bin` for UTF-8); trailers `x-trace`, `x-blob-bin` and, when
       `x-status-details` is given, `grpc-status-details-bin`
     - `FailFirst`: fails the first `x-count` runs of an `x-request-id`
     - `Hang`: no answer until cancelled (counted in `cancelled`); `HangStream` after
@@ -136,6 +136,8 @@ class GrpcService:
         metadata = _metadata(call)
         code = grpc.StatusCode[metadata.get("x-code", "UNAVAILABLE")]
         details = metadata.get("x-details", "failed on purpose")
+        if "x-details-bin" in metadata:
+            details = metadata["x-details-bin"].decode()
         trailers: list[tuple[str, str | bytes]] = [("x-trace", "abc"), ("x-blob-bin", b"\x00\xff\x01")]
         if "x-status-details" in metadata:
             status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=details)
