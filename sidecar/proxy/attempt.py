@@ -6,6 +6,7 @@ then on it passes it straight to the client's stream.
 
 from typing import TYPE_CHECKING, Any
 
+from sidecar.codec.grpc import MessageCounter
 from sidecar.model.head import ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure, Verdict
@@ -25,6 +26,7 @@ class Attempt:
     __slots__ = (
         "code",
         "committed",
+        "counter",
         "ended",
         "endpoint",
         "exchange",
@@ -67,7 +69,9 @@ class Attempt:
         self.told = False  # the exchange knows of the head
         self.held: list[bytes] = []
         self.held_bytes = 0
+        # Of a gRPC answer that did not end at once: its first chunk, and its messages.
         self.first: bytes | None = None
+        self.counter: MessageCounter | None = None
 
     # Waiter: what the pool tells.
 
@@ -166,6 +170,8 @@ class Attempt:
         writable = True
         for index, data in enumerate(held, 1):
             exchange.bytes_out += len(data)
+            if exchange.grpc and not self.finished and not exchange.streaming:
+                exchange.saw_answer_data(self, data)
             writable = exchange.stream.send_data(data, finished and index == len(held))
         if self.trailers is not None:
             exchange.stream.send_trailers(self.trailers)

@@ -841,11 +841,14 @@ class Exchange:
     def saw_answer_data(self, attempt: Attempt, data: bytes) -> None:
         """A second message in the answer makes a stream too. Unary answers are seldom
         longer than one chunk, so counting starts with the second one."""
-        if attempt.first is None:
-            attempt.first = data
-            return
-        counter = grpc.MessageCounter()
-        if counter.feed(attempt.first + data) > 1:
+        counter = attempt.counter
+        if counter is None:
+            if attempt.first is None:
+                attempt.first = data
+                return
+            counter = attempt.counter = grpc.MessageCounter()
+            counter.feed(attempt.first)
+        if counter.feed(data) > 1:
             self.saw_stream()
 
     def saw_stream(self) -> None:

@@ -241,6 +241,7 @@ class H2Pool(_Pool):
         """A dial has succeeded: it serves as many waiters as it has streams."""
         self.dialling -= 1
         self.connections.add(connection)
+        connection.idle_since = self.clock()
         self.on_available(connection)
         if self.waiters and not self.dialling:
             self._dial()
@@ -290,7 +291,7 @@ class H2Pool(_Pool):
         """Close a connection without streams."""
         for connection in self.connections:
             if not connection.open_streams:
-                connection.close()
+                connection.drain()
                 self.connections.discard(connection)
                 self.shares.connections.release()
                 return True

@@ -63,6 +63,7 @@ class H2ClientConnection(H2Connection):
         "_ping_pending",
         "_ping_token",
         "_stillborn",
+        "idle_since",
         "limit",
         "open_streams",
         "owner",
@@ -72,6 +73,7 @@ class H2ClientConnection(H2Connection):
         super().__init__(runtime, client_connection())
         self.owner = owner
         self.open_streams = 0
+        self.idle_since = 0.0  # when its last stream ended, for the pool
         self.limit = ASSUMED_STREAMS
         self._announced = False  # whether the peer's first SETTINGS came
         self._drain_told = False
@@ -162,6 +164,8 @@ class H2ClientConnection(H2Connection):
             if not self.dirty:
                 self.turn.mark(self)
         self.open_streams -= 1
+        if not self.open_streams:
+            self.idle_since = self.turn.now
 
     # Events.
 
