@@ -164,6 +164,7 @@ class H1ClientConnection(asyncio.Protocol):
             self._fail(self._failure())
         self._busy = False
         self.owner.on_closed(self, idle)
+
     def _failure(self) -> Failure:
         if not self._flushed:
             return Failure.UNSENT

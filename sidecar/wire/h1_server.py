@@ -6,8 +6,6 @@ the answer before it has been written (RFC 9112 9.3.2).
 """
 
 import asyncio
-import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +17,7 @@ from sidecar.model.headers import Headers, get, without
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.peer import peer_of
+from sidecar.wire.peer import peer_of, reset_connection
 
 # What a client may send ahead while it waits for answers.
 _PIPELINE_EVENTS = 64
@@ -28,8 +26,6 @@ _PIPELINE_EVENTS = 64
 _LINGER_SECONDS = 2.0
 # The rest of an answered request that is read and dropped to keep its connection.
 _DISCARD_BYTES = 64 * 1024
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for no time
 
 
 class H1ServerConnection(asyncio.Protocol):
@@ -348,10 +344,7 @@ class H1ServerConnection(asyncio.Protocol):
         self._flush_out()
         if self._tunnel or self._unframed:
             # A mere close would look like the body's own end.
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None and sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self.transport.abort()
+            reset_connection(self.transport)
         else:
             # What came before the break still goes out; the framing shows that more is missing.
             self._lingering = True
@@ -421,6 +414,9 @@ class H1ServerConnection(asyncio.Protocol):
             except h1.H1Error as error:
                 self._refuse(error)
                 return
+        self._start_queued()
+
+    def _start_queued(self) -> None:
         while self._queue and not self._waiting and not self._close_after:
             kind, item, end = self._queue.popleft()
             if kind == "error":

@@ -13,12 +13,23 @@ from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.peer import reset_connection
 
 
 class _Tunnel(asyncio.Protocol):
     """What both sides share: bytes, half-closes, back-pressure."""
 
-    __slots__ = ("_eof", "_out", "_received_eof", "dirty", "receiver", "runtime", "transport", "write_paused")
+    __slots__ = (
+        "_broken",
+        "_eof",
+        "_out",
+        "_received_eof",
+        "dirty",
+        "receiver",
+        "runtime",
+        "transport",
+        "write_paused",
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -29,10 +40,13 @@ class _Tunnel(asyncio.Protocol):
         self._out: list[bytes] = []
         self._eof = False  # our direction has ended
         self._received_eof = False
+        self._broken = False
 
     def connection_made(self, transport: Any) -> None:
-        """The connection is open."""
+        """The connection is open; it may have been given up before that."""
         self.transport = transport
+        if self._broken:
+            reset_connection(transport)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
@@ -91,9 +105,11 @@ class _Tunnel(asyncio.Protocol):
 
     def send_data(self, data: bytes, end: bool) -> bool:
         """Bytes to the peer."""
+        if self._broken or self._eof:
+            return True
         if data:
             self._out.append(data)
-        self._eof = self._eof or end
+        self._eof = end
         if not self.dirty:
             self.runtime.turn.mark(self)
         return not self.write_paused
@@ -108,7 +124,7 @@ class _Tunnel(asyncio.Protocol):
     def flush(self) -> None:
         """Write what this turn produced."""
         self.dirty = False
-        if self.transport is None:
+        if self.transport is None or self._broken:
             return
         if self._out:
             self.transport.writelines(self._out)
@@ -132,8 +148,10 @@ class _Tunnel(asyncio.Protocol):
     def reset(self, failure: Failure) -> None:
         """Break it off."""
         self.receiver = None
+        self._broken = True
+        self._out = []
         if self.transport is not None:
-            self.transport.abort()
+            reset_connection(self.transport)
 
 
 class TunnelClientConnection(_Tunnel):
