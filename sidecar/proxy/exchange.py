@@ -11,7 +11,7 @@ from typing import Any
 
 from sidecar.codec import grpc
 from sidecar.model.head import RequestHead, ResponseHead
-from sidecar.model.headers import Headers, get
+from sidecar.model.headers import Headers, get, without
 from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy import classify
 from sidecar.policy.backoff import backoff
@@ -37,6 +37,9 @@ _LONGEST_WAIT = 60.0
 
 # A timeout of zero is over, but 0.0 stands for none.
 _SHORTEST_TIMEOUT = 0.001
+
+# What belongs to the head of a gRPC answer even where that is its only block.
+_HEAD_FIELDS = frozenset((b"content-type", b"content-length"))
 
 
 class Exchange:
@@ -228,8 +231,9 @@ class Exchange:
 
             # judge and retry: or be content with what there is
             answer = attempt.head
-            if answer is not None and answer.status < 400 and not self.grpc and attempt.failure is None:
-                break
+            if answer is not None and answer.status < 400 and attempt.failure is None:
+                if not self.grpc or not attempt.finished or attempt.held:
+                    break
             now = runtime.turn.now
             delay = self._judge(attempt, route, cluster, now)
             failure = attempt.failure or failure
@@ -525,8 +529,11 @@ class Exchange:
         self.status = head.status
         self.tunnel = head.status == 101 or (head.status < 300 and self.head.method == b"CONNECT")
         self.active_at = self.runtime.turn.now
-        if self.number > 1 or self.skipped is not None or route.response_headers is not None:
-            head = self._client_head(head, route)
+        # An unlisted gRPC method's own error passes byte for byte: a note would stand
+        # among its trailers.
+        unnoted = self.skipped is None or (self.grpc and self.skipped is Skipped.NOT_IDEMPOTENT)
+        if self.number > 1 or not unnoted or route.response_headers is not None:
+            head = self._client_head(attempt, head, route)
         if not attempt.held and attempt.trailers is None:
             attempt.committed = True
             self.stream.send_head(head, attempt.finished)
@@ -549,11 +556,23 @@ class Exchange:
         breaker.record(attempt.permit, classify.of_status(head.status), now)
         attempt.permit = breaker.admit(now) if breaker.state == CLOSED else REFUSED
 
-    def _client_head(self, head: ResponseHead, route: Route) -> ResponseHead:
-        """The endpoint's head with the route's edits and our notes."""
+    def _client_head(self, attempt: Attempt, head: ResponseHead, route: Route) -> ResponseHead:
+        """The endpoint's head with the route's edits and our notes.
+
+        The only header block of a failed gRPC call holds its trailers. Those of a call
+        that was not ours to repeat go on as they came: with a head before them, a
+        client's own retry policy would have to give up (gRFC A6). Else the notes get a
+        head of their own, so that the trailers stay the endpoint's.
+        """
         edit = route.response_headers
         headers = head.headers if edit is None else edit.apply(head.headers)
-        return ResponseHead(head.status, [*headers, *self._notes()], head.length)
+        notes = self._notes()
+        if notes and self.grpc and attempt.finished and attempt.trailers is None and not attempt.held:
+            if self.number == 1 and self.skipped is Skipped.NOT_IDEMPOTENT:
+                return ResponseHead(head.status, headers, head.length)
+            attempt.trailers = without(headers, _HEAD_FIELDS)
+            headers = [pair for pair in headers if pair[0] in _HEAD_FIELDS]
+        return ResponseHead(head.status, [*headers, *notes], head.length)
 
     def _notes(self) -> Headers:
         """What we say about our own doing, in response headers."""
@@ -581,7 +600,11 @@ class Exchange:
         head = attempt.head
         if head is None or head.status != 200:
             return None
-        code = grpc.status_number(attempt.trailers if attempt.trailers is not None else head.headers)
+        code = None
+        if attempt.trailers is not None:
+            code = grpc.status_number(attempt.trailers)
+        elif not self.bytes_out:  # trailers-only: the head is all there is
+            code = grpc.status_number(head.headers)
         if code is None and head_is_grpc(head):
             return grpc.UNKNOWN  # the protocol's word for a missing status
         return code
