@@ -103,7 +103,7 @@ async def serve_h1(connection: Connection) -> None:
         exchange = Http1Exchange(connection)
         await server.play(exchange, server.next_step())
         connection.requests += 1
-        if exchange.closing:
+        if exchange.closing or connection.ended:
             return
 
 

@@ -89,6 +89,7 @@ class Connection:
         self.writer: asyncio.StreamWriter = writer
         self.buffer = bytearray()
         self.requests = 0
+        self.ended = False  # by the peer
         self._reader = reader
 
     async def fill(self, within: float | None = None) -> bool:
@@ -97,8 +98,9 @@ class Connection:
             async with asyncio.timeout(within):
                 data = await self._reader.read(65536)
         except ConnectionError:
-            return False
+            data = b""
         self.buffer += data
+        self.ended = not data
         return bool(data)
 
     async def need(self, ready: Callable[[], bool]) -> None:
