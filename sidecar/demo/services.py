@@ -5,6 +5,7 @@
 
 Each prints one JSON line with its `port` once it listens, and ends with SIGTERM or
 when its standard input, if that is a pipe, is closed: no demo that dies leaves one behind.
+A line on that pipe is a new fault, in the words of `--fault`.
 """
 
 import argparse
@@ -67,6 +68,11 @@ class Conduct:
         self._random = random.Random(seed)
         self._now = now
         self._started = now()
+
+    def become(self, fault: Fault) -> None:
+        """Conduct itself so from now on; the fault's `after` counts from now."""
+        self._fault = fault
+        self._started = self._now()
 
     def fails(self) -> bool:
         """Whether this call is to fail. Ask once per call."""
@@ -189,14 +195,14 @@ class GrpcUsers:
             await self._server.stop(1.0)
 
 
-async def serve(server: Server, port: int) -> None:
+async def serve(server: Server, conduct: Conduct, port: int) -> None:
     """Run a server until SIGTERM, SIGINT or the end of a piped standard input."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
     if stat.S_ISFIFO(os.fstat(0).st_mode):
-        loop.add_reader(0, _until_the_end_of_input, done)
+        loop.add_reader(0, Orders(conduct, done).read)
     bound = await server.start(port)
     try:
         print(json.dumps({"port": bound, "pid": os.getpid()}), flush=True)
@@ -206,10 +212,26 @@ async def serve(server: Server, port: int) -> None:
         await server.stop()
 
 
-def _until_the_end_of_input(done: asyncio.Event) -> None:
-    # Whatever is said there, only its end is of interest.
-    if not os.read(0, 4096):
-        done.set()
+class Orders:
+    """What is said on standard input: a fault per line; its end is ours."""
+
+    def __init__(self, conduct: Conduct, done: asyncio.Event) -> None:
+        self._conduct = conduct
+        self._done = done
+        self._rest = b""
+
+    def read(self) -> None:
+        """Take what is there. A line that is no fault is reported on standard error."""
+        data = os.read(0, 4096)
+        if not data:
+            self._done.set()
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            try:
+                self._conduct.become(Fault.parse(line.decode(errors="replace").strip()))
+            except ValueError as error:
+                print(error, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -227,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     server: Server = (HttpUsers if options.kind == "http" else GrpcUsers)(options.name, conduct)
     try:
-        asyncio.run(serve(server, options.port))
+        asyncio.run(serve(server, conduct, options.port))
     except (OSError, RuntimeError) as error:
         sys.exit(f"cannot listen on 127.0.0.1:{options.port}: {error}")
 

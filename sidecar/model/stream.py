@@ -51,6 +51,9 @@ class Stream(Protocol):
     """One side of one message pair."""
 
     receiver: Receiver | None
+    # Upstream: whether body bytes were read together with the head that is being
+    # told. HTTP/1 need not know.
+    followed: bool
 
     def send_head(self, head: Any, end: bool) -> None:
         """A RequestHead upstream, the final ResponseHead downstream."""

@@ -94,13 +94,13 @@ class Attempt:
             exchange.stream.send_informational(head)
 
     def on_head(self, head: ResponseHead, end: bool) -> None:
-        """The final head. A gRPC one is told together with what comes behind it in
-        the same read: whether trailers follow at once decides about a retry."""
+        """The final head. A gRPC one without a message behind it waits for the end of
+        the turn: whether trailers follow at once decides about a retry."""
         exchange = self.exchange
         self.head = head
         self.finished = end
         self.latency = exchange.runtime.turn.now - self.started
-        if exchange.grpc and not end:
+        if not end and exchange.grpc and not self.stream.followed:
             exchange.runtime.turn.at_end(self)
         else:
             self.told = True

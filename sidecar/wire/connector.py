@@ -41,6 +41,13 @@ class Connector:
             failure = Failure.CONNECT_TIMEOUT
         except (OSError, ssl.SSLError, ValueError):
             failure = Failure.CONNECT_FAILED
+        except Exception as error:  # the pool has to hear of every dial, or its waiters hang
+            self.runtime.on_crash(error)
+            failure = Failure.CONNECT_FAILED
+        if failure is None and not _usable(connection, pool.protocol):
+            failure = Failure.CONNECT_FAILED
+        if failure is not None and connection.transport is not None:
+            connection.transport.abort()
         turn = self.runtime.turn
         turn.begin()
         try:
@@ -90,6 +97,17 @@ class Connector:
         for connection in list(self.connections):
             if connection.transport is not None:
                 connection.transport.abort()
+
+
+def _usable(connection: Any, protocol: str) -> bool:
+    """Whether a new connection still stands and speaks what was asked for. The peer may
+    have closed it before the dialling task ran again; a TLS server that does not choose
+    h2 does not speak it (RFC 9113 3.3)."""
+    transport = connection.transport
+    if transport is None or transport.is_closing():
+        return False
+    tls = transport.get_extra_info("ssl_object")
+    return tls is None or protocol != "http2" or tls.selected_alpn_protocol() == "h2"
 
 
 def _label(connection: Any) -> str:

@@ -173,7 +173,7 @@ class H2ClientConnection(H2Connection):
         """Tell of every event; inline for the same reason as in the server."""
         streams = self.streams
         stream: H2ClientStream | None
-        for event in events:
+        for index, event in enumerate(events, 1):
             kind = type(event)
             stream = None
             try:
@@ -183,6 +183,10 @@ class H2ClientConnection(H2Connection):
                 elif kind is ResponseReceived:
                     stream = streams.get(event.stream_id)
                     if stream is not None:
+                        if index < len(events):
+                            following = events[index]
+                            if type(following) is DataReceived and following.stream_id == stream.id:
+                                stream.followed = bool(following.data)
                         self._on_response(stream, event.headers, event.end_stream)
                 elif kind is StreamClosed:
                     stream = streams.pop(event.stream_id, None)

@@ -32,6 +32,7 @@ class H2Stream:
         "blocked",
         "bodyless",
         "closed",
+        "followed",
         "connection",
         "held",
         "id",
@@ -55,6 +56,7 @@ class H2Stream:
         self.answered = False  # whether the final response head was sent, or came
         self.bodyless = False  # whether the request asked with HEAD
         self.closed = False
+        self.followed = False  # body bytes came right behind the head, and are told next
         self.paused = False
         self.blocked = False
         self.tunnel = False  # a CONNECT: each direction ends for itself

@@ -162,7 +162,8 @@ def _bound_unix(address: Address) -> socket.socket:
         sock.bind(path)
     except OSError as error:
         sock.close()
-        raise BindError(f"cannot listen on {address}: {error.strerror}") from None
+        held = ": another process listens there" if error.errno == errno.EADDRINUSE else ""
+        raise BindError(f"cannot listen on {address}: {error.strerror or error}{held}") from None
     return sock
 
 

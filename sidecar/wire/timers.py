@@ -15,12 +15,14 @@ from typing import Protocol
 from sidecar.wire.turn import Turn
 
 TICKS_PER_SECOND = 200  # a timer fires at most 5 ms late
-# From one second on, ticks are rounded up to a tenth: fewer ticks are in use.
-_COARSE_FROM = 1.0
 _COARSE = TICKS_PER_SECOND // 10
 
-_TICK_BITS = 44
-_TICK_MASK = (1 << _TICK_BITS) - 1
+# A token is a serial number above the tick: 60 bits together, which is as far as
+# Python's integers are cheap. 36 bits of ticks are ten years of monotonic time; the
+# serial may come round, for it only tells the timers of one tick apart.
+_TICK_MASK = (1 << 36) - 1
+_ONE_SERIAL = 1 << 36
+_SERIAL_MASK = ((1 << 24) - 1) << 36
 
 
 class Timed(Protocol):
@@ -49,18 +51,23 @@ class Timers:
         """Call `timed.on_timer(token)` after `delay` seconds; the token cancels."""
         # The next whole tick: never early, and never the one that is firing now.
         tick = int((self._clock() + delay) * TICKS_PER_SECOND) + 1
-        if delay >= _COARSE_FROM:
+        if delay >= 1.0:
+            # From one second on a tenth is exact enough: fewer ticks are in use.
             tick += -tick % _COARSE
         waiting = self._ticks.get(tick)
         if waiting is None:
-            waiting = self._ticks[tick] = {}
-            heappush(self._heap, tick)
-            if not self._armed or tick < self._armed:
-                self._arm(tick)
-        self._serial += 1
-        token = (self._serial << _TICK_BITS) | tick
+            waiting = self._open_tick(tick)
+        self._serial = serial = (self._serial + _ONE_SERIAL) & _SERIAL_MASK
+        token = serial | tick
         waiting[token] = timed
         return token
+
+    def _open_tick(self, tick: int) -> dict[int, Timed]:
+        waiting = self._ticks[tick] = {}
+        heappush(self._heap, tick)
+        if not self._armed or tick < self._armed:
+            self._arm(tick)
+        return waiting
 
     def cancel(self, token: int) -> None:
         """Forget a timer; one that fired or was cancelled before is no error."""
