@@ -162,7 +162,9 @@ def _bound_unix(address: Address) -> socket.socket:
         sock.bind(path)
     except OSError as error:
         sock.close()
-        held = ": another process listens there" if error.errno == errno.EADDRINUSE else ""
+        held = ""
+        if error.errno == errno.EADDRINUSE:
+            held = ": another process listens there" if Path(path).is_socket() else ": a file is in the way"
         raise BindError(f"cannot listen on {address}: {error.strerror or error}{held}") from None
     return sock
 
