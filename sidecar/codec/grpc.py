@@ -72,6 +72,11 @@ def is_grpc(content_type: bytes | None) -> bool:
     return len(content_type) == 16 or content_type[16] in b"+; \t"
 
 
+def head_is_grpc(headers: Headers) -> bool:
+    """Whether an answer says that it is gRPC."""
+    return is_grpc(get(headers, b"content-type"))
+
+
 def status_number(headers: Headers) -> int | None:
     """The `grpc-status` of a head or of trailers, or None when there is none.
     What is no known number counts as UNKNOWN, as the protocol says."""

@@ -6,7 +6,7 @@ then on it passes it straight to the client's stream.
 
 from typing import TYPE_CHECKING, Any
 
-from sidecar.codec.grpc import MessageCounter
+from sidecar.codec.grpc import MessageCounter, head_is_grpc
 from sidecar.model.head import ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure, Verdict
@@ -110,7 +110,8 @@ class Attempt:
         """The head of a gRPC answer came with nothing behind it: a stream."""
         if not self.told and self.failure is None and self.exchange.attempt is self:
             self.told = True
-            self.exchange.saw_stream()
+            if self.head is not None and head_is_grpc(self.head.headers):
+                self.exchange.saw_stream()
             self.exchange.wake(self, HEAD)
 
     def on_data(self, data: bytes, end: bool) -> None:

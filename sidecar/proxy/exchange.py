@@ -5,7 +5,6 @@ coroutine, from within their own callbacks. There is no Task and no hop through
 the event loop. See docs/life-of-a-request.md.
 """
 
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -139,7 +138,7 @@ class Exchange:
         self._paused = False
         self._deadline_token = 0
         self._timer_token = 0
-        self._inbox: deque[int | None] = deque()
+        self._inbox: list[int | None] | None = None  # events that came while it was running
         self._running = False
         self._coroutine: Coroutine[Any, int | None, None] = self._path()
 
@@ -201,7 +200,7 @@ class Exchange:
             event: int | None = STREAM
             if stream is None:
                 self._arm(cluster.connect_timeout)
-                event = self._inbox.popleft() if self._inbox else await suspension()
+                event = self._inbox.pop(0) if self._inbox else await suspension()
                 self._disarm()
                 if event != STREAM and event != FAILED:
                     pool.leave(attempt)
@@ -218,7 +217,7 @@ class Exchange:
                 self._send(attempt, route)
                 if route.try_timeout and not self.streaming:
                     self._arm(route.try_timeout)
-                event = self._inbox.popleft() if self._inbox else await suspension()
+                event = self._inbox.pop(0) if self._inbox else await suspension()
                 if self._timer_token:
                     self._disarm()
             if event == GONE:
@@ -241,7 +240,7 @@ class Exchange:
                 break
             if delay > 0:
                 self._arm(delay)
-                event = self._inbox.popleft() if self._inbox else await suspension()
+                event = self._inbox.pop(0) if self._inbox else await suspension()
                 self._disarm()
                 now = runtime.turn.now
                 if event == GONE:
@@ -265,7 +264,7 @@ class Exchange:
 
         # relay: body chunks go from stream to stream; only the end comes back here
         while not attempt.finished or (self.tunnel and not self.request_ended):
-            event = self._inbox.popleft() if self._inbox else await suspension()
+            event = self._inbox.pop(0) if self._inbox else await suspension()
             if event == GONE:
                 self._cancelled(attempt)
                 return
@@ -288,6 +287,8 @@ class Exchange:
             return
         if self._running:
             # Never re-entered: told at the next suspension.
+            if self._inbox is None:
+                self._inbox = []
             self._inbox.append(event)
             return
         self._running = True
@@ -605,7 +606,7 @@ class Exchange:
             code = grpc.status_number(attempt.trailers)
         elif not self.bytes_out:  # trailers-only: the head is all there is
             code = grpc.status_number(head.headers)
-        if code is None and head_is_grpc(head):
+        if code is None and grpc.head_is_grpc(head.headers):
             return grpc.UNKNOWN  # the protocol's word for a missing status
         return code
 
@@ -889,11 +890,6 @@ class Exchange:
 def _is_one_message(data: bytes) -> bool:
     """Whether a whole gRPC request is one message at most: prefix and length."""
     return len(data) <= 5 + int.from_bytes(data[1:5], "big")
-
-
-def head_is_grpc(head: ResponseHead) -> bool:
-    """Whether an answer says that it is gRPC."""
-    return (get(head.headers, b"content-type") or b"").startswith(b"application/grpc")
 
 
 Begin = Callable[[Any, RequestHead, bool], None]
