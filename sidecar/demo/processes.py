@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -72,10 +73,8 @@ class Child:
 
     async def kill(self) -> None:
         """SIGKILL, as a crash."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-            await self._ended(self._process)
+        self.signal(signal.SIGKILL)
+        await self.reaped()
 
     async def ended(self) -> ChildError:
         """Wait for its end, and tell of it."""
@@ -83,23 +82,20 @@ class Child:
         code = await self._process.wait()
         return ChildError(f"{self.name} ended with exit code {code}{self._last_words()}")
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it was started and has not ended."""
-        return self._process is not None and self._process.returncode is None
-
     def is_ready(self, said: dict[str, Any]) -> bool:
         """Whether this JSON line, one of those that it prints, makes it ready."""
         raise NotImplementedError
 
-    def _terminate(self) -> None:
-        if self.is_running:
-            assert self._process is not None
+    def signal(self, number: int) -> None:
+        """Send a signal, if it runs."""
+        if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.terminate()
+                self._process.send_signal(number)
 
-    async def _ended(self, process: asyncio.subprocess.Process) -> None:
-        await process.wait()
+    async def reaped(self) -> None:
+        """Wait until it is gone, and everything that it said was read."""
+        if self._process is not None:
+            await self._process.wait()
         if self._reader is not None:
             await self._reader
 
@@ -163,18 +159,14 @@ class SidecarChild(Child):
 
 async def stop_all(children: Iterable[Child]) -> None:
     """SIGTERM, some seconds, SIGKILL; returns when none is left."""
-    mine = [child for child in children if child._process is not None]
+    mine = list(children)
+    ends = [asyncio.create_task(child.reaped()) for child in mine]
     for child in mine:
-        child._terminate()
-    ends = [asyncio.create_task(child._ended(child._process)) for child in mine if child._process is not None]
-    if not ends:
-        return
-    # Not asyncio.timeout: this runs in a task that may have been cancelled.
+        child.signal(signal.SIGTERM)
     try:
+        # Not asyncio.timeout: this may run in a task that is being cancelled.
         await asyncio.wait(ends, timeout=_STOP_SECONDS)
     finally:
         for child in mine:
-            if child.is_running and child._process is not None:
-                with suppress(ProcessLookupError):
-                    child._process.kill()
+            child.signal(signal.SIGKILL)
     await asyncio.wait(ends, timeout=_STOP_SECONDS)

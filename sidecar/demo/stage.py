@@ -2,9 +2,10 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from sidecar.demo.processes import Child, ChildError, ServiceChild, SidecarChild, stop_all
 from sidecar.demo.scenario import BACK, KILLED, PROTOCOLS, ROLES, Phase, configuration
@@ -53,13 +54,13 @@ class Stage:
         """Let happen what this phase is about, and end what the one before was about."""
         if before is not None and before.fault:
             await _together(*(service.say("none") for service in self.named(before.service)))
-        match phase.name:
-            case name if name == KILLED:
-                await _together(*(service.kill() for service in self.named(phase.service)))
-            case name if name == BACK:
-                await _together(*(service.serve() for service in self.named(phase.service)))
-            case _ if phase.fault:
-                await _together(*(service.say(phase.fault) for service in self.named(phase.service)))
+        concerned = self.named(phase.service)
+        if phase.name == KILLED:
+            await _together(*(service.kill() for service in concerned))
+        elif phase.name == BACK:
+            await _together(*(service.serve() for service in concerned))
+        elif phase.fault:
+            await _together(*(service.say(phase.fault) for service in concerned))
 
 
 @asynccontextmanager
@@ -74,7 +75,7 @@ async def stage() -> AsyncIterator[Stage]:
             await stop_all(running.children)
 
 
-async def _together(*steps: "asyncio._CoroutineLike[None]") -> None:
+async def _together(*steps: Coroutine[Any, Any, None]) -> None:
     """All at once; the first ChildError ends the others."""
     try:
         async with asyncio.TaskGroup() as group:
