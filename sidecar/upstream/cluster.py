@@ -52,7 +52,7 @@ class Cluster:
         self.connector = connector
         self.connect_timeout = 1.0
         self.idle_timeout = 300.0
-        self.starving: set[Any] = set()
+        self.starving: dict[Any, None] = {}
         self.tls: Any = None  # a TLS setting of the connector, or None
         # For ring_hash and maglev: the 64-bit key of a request and its client.
         self.key_of: Callable[[RequestHead, str], int] | None = None
@@ -97,8 +97,12 @@ class Cluster:
         usable = tuple(endpoint for endpoint in self.endpoints if endpoint.usable(now))
         known = set(self._usable)
         for endpoint in usable:
-            if self._usable and endpoint not in known:
-                endpoint.ready_since = now
+            if endpoint not in known:
+                # Its latency of before is that of the failures which took it out. Were it
+                # believed, no probe would be sent there, nor any load after one, for long.
+                endpoint.cost_at = 0.0
+                if self._usable:
+                    endpoint.ready_since = now
         self._usable = usable
         best = min((endpoint.priority for endpoint in usable), default=0)
         # The next priority is used only when this one has nobody left.

@@ -43,7 +43,8 @@ class Shares(Protocol):
     connect_timeout: float
     idle_timeout: float
     # Pools with waiters that the connection limit kept from dialling.
-    starving: set[Any]
+    # In the order in which they began to starve; dicts keep it, sets do not.
+    starving: dict[Any, None]
     tls: Any
 
     def evict_idle(self, other_than: Any) -> bool:
@@ -62,7 +63,7 @@ class _Pool:
         self.clock = clock
         self.waiters: deque[Waiter] = deque()
         self.dialling = 0
-        self.connections: set[Any] = set()
+        self.connections: dict[Any, None] = {}  # the oldest first
         self.closed = False
 
     def _wait(self, waiter: Waiter) -> Failure | None:
@@ -76,7 +77,7 @@ class _Pool:
         """Start a connection if the cluster's limit has room for one."""
         connections = self.shares.connections
         if not connections.try_acquire() and not (self.shares.evict_idle(self) and connections.try_acquire()):
-            self.shares.starving.add(self)
+            self.shares.starving[self] = None
             return False
         self.dialling += 1
         self.connector.dial(self, self.shares.connect_timeout)
@@ -104,7 +105,7 @@ class _Pool:
 
     def _gone(self, connection: Any) -> None:
         if connection in self.connections:
-            self.connections.discard(connection)
+            del self.connections[connection]
             self.shares.connections.release()
         if self.waiters and not self.dialling:
             self._dial()
@@ -114,10 +115,11 @@ class _Pool:
         """The limit has room again: whoever could not dial may."""
         starving = self.shares.starving
         while starving:
-            pool = starving.pop()
+            pool = next(iter(starving))
+            del starving[pool]
             if pool.waiters and pool._dial():
                 if pool._wants_more():
-                    starving.add(pool)
+                    starving[pool] = None
                 return
             if pool in starving:  # put there again: no room after all
                 return
@@ -168,7 +170,7 @@ class H1Pool(_Pool):
     def on_connected(self, connection: Any) -> None:
         """A dial has succeeded."""
         self.dialling -= 1
-        self.connections.add(connection)
+        self.connections[connection] = None
         connection.idle_since = self.clock()
         self.on_idle(connection)
 
@@ -206,7 +208,7 @@ class H1Pool(_Pool):
             return False
         connection = self.idle.pop(0)
         connection.close()
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self.shares.connections.release()
         return True
 
@@ -240,7 +242,7 @@ class H2Pool(_Pool):
     def on_connected(self, connection: Any) -> None:
         """A dial has succeeded: it serves as many waiters as it has streams."""
         self.dialling -= 1
-        self.connections.add(connection)
+        self.connections[connection] = None
         connection.idle_since = self.clock()
         self.on_available(connection)
         if self.waiters and not self.dialling:
@@ -292,7 +294,7 @@ class H2Pool(_Pool):
         for connection in self.connections:
             if not connection.open_streams:
                 connection.drain()
-                self.connections.discard(connection)
+                self.connections.pop(connection, None)
                 self.shares.connections.release()
                 return True
         return False
@@ -320,7 +322,7 @@ class TunnelPool(_Pool):
     def on_connected(self, connection: Any) -> None:
         """A dial has succeeded."""
         self.dialling -= 1
-        self.connections.add(connection)
+        self.connections[connection] = None
         if self.waiters:
             waiter = self._next_waiter()
             waiter.on_stream(connection.open(waiter))

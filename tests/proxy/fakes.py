@@ -73,6 +73,8 @@ class FakeTimers:
 class Upstream:
     """An upstream stream: what the path sent, and what the test lets the endpoint say."""
 
+    followed = False  # whether more of the answer stands behind what is being told
+
     def __init__(self, world: Any, connection: "FakeConnection", receiver: Any) -> None:
         self.world = world
         self.connection = connection
