@@ -147,6 +147,10 @@ class Cluster:
 
     def on_breaker(self, endpoint: Endpoint, breaker: Breaker, old: int, new: int) -> None:
         """A breaker changed its state."""
+        if new == HALF_OPEN:
+            # What was measured before it opened would keep the probe away for as long
+            # as a balancer remembers it.
+            endpoint.cost_at = 0.0
         self.refresh()
         if new == OPEN:
             self._after(breaker.open_until - self._clock(), lambda: self._probe(endpoint))
