@@ -7,7 +7,7 @@ again; tests/contract/test_ngh2.py holds it to that.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from operator import itemgetter
@@ -38,6 +38,7 @@ from ngh2 import (
 from ngh2 import NGH2Error as H2Error
 
 from sidecar.codec.fields import HOP_BY_HOP
+from sidecar.codec.grpc import is_grpc
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Header, Headers
 from sidecar.model.outcome import Failure
@@ -167,7 +168,12 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
         declared = fields.get(b"content-length")
         length = None if declared is None else int(declared)
     # The four pseudo-header fields come first, in any order.
-    return RequestHead(fields[b":method"], fields[b":path"], authority, [*headers[4:]], fields[b":scheme"], length)
+    head = RequestHead(fields[b":method"], fields[b":path"], authority, [*headers[4:]], fields[b":scheme"], length)
+    head.fields = headers
+    head.grpc = grpc = is_grpc(fields.get(b"content-type"))
+    if grpc:
+        head.grpc_timeout = fields.get(b"grpc-timeout")
+    return head
 
 
 def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
@@ -225,11 +231,15 @@ def response_head(headers: tuple[Header, ...], end: bool, bodyless: bool = False
         return None
     if length is None and end and not bodyless and status != 304:
         length = 0
-    return ResponseHead(status, [*headers[1:]], length)
+    head = ResponseHead(status, [*headers[1:]], length)
+    head.fields = headers
+    return head
 
 
-def request_fields(head: RequestHead) -> Headers:
+def request_fields(head: RequestHead) -> Sequence[Header]:
     """The header list of a request (RFC 9113 8.3.1)."""
+    if head.fields is not None:
+        return head.fields  # came over HTTP/2, and so is fit for it
     headers = head.headers
     if not _known.issuperset(map(_NAME, headers)):
         headers = sendable(headers)
@@ -246,8 +256,10 @@ def request_fields(head: RequestHead) -> Headers:
     return [(b":method", head.method), (b":scheme", head.scheme), (b":path", head.path or b"/"), *headers]
 
 
-def response_fields(head: ResponseHead) -> Headers:
+def response_fields(head: ResponseHead) -> Sequence[Header]:
     """The header list of a response, final or informational (RFC 9113 8.3.2)."""
+    if head.fields is not None:
+        return head.fields
     headers = head.headers
     if not _known.issuperset(map(_NAME, headers)):
         headers = sendable(headers)

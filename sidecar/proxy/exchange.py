@@ -100,7 +100,8 @@ class Exchange:
         self.stream = stream
         self.head = head
         self.request_ended = end
-        self.grpc = stream.protocol == "http2" and is_grpc_head(head)
+        known = head.grpc
+        self.grpc = stream.protocol == "http2" and (is_grpc_head(head) if known is None else known)
         self.protocol: str = "grpc" if self.grpc else stream.protocol
         self.started = self.active_at = runtime.turn.now
         self.route: Route | None = None
@@ -362,7 +363,8 @@ class Exchange:
         if path in cluster.streaming or path in route.streams:
             self.streaming = True
             timeout = 0.0
-        value = get(self.head.headers, b"grpc-timeout")
+        head = self.head
+        value = get(head.headers, b"grpc-timeout") if head.grpc is None else head.grpc_timeout
         wanted = grpc.parse_timeout(value) if value is not None else None
         if wanted is not None:
             wanted = max(wanted, _SHORTEST_TIMEOUT)
