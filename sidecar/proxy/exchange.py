@@ -37,6 +37,10 @@ _LONGEST_WAIT = 60.0
 # A timeout of zero is over, but 0.0 stands for none.
 _SHORTEST_TIMEOUT = 0.001
 
+# By how much a client may see its deadline before us: seconds, and a part of it.
+_EARLY = 0.01
+_EARLY_PART = 0.01
+
 # What belongs to the head of a gRPC answer even where that is its only block.
 _HEAD_FIELDS = frozenset((b"content-type", b"content-length"))
 
@@ -186,12 +190,12 @@ class Exchange:
             # pick and permit: an endpoint whose breaker lets this try in
             attempt = self._open_attempt(cluster, key, now)
             if attempt is None:
-                if not self.number:
-                    failure = cluster.why_none()
-                else:
-                    # What the last try came to stands: `breaker_open` would say that
-                    # nothing ran.
+                if self.number:
                     self._skip(Skipped.NO_ENDPOINT, cluster)
+                if not self.number or failure is Failure.UNSENT:
+                    # Else what the last try came to stands: `breaker_open` would say
+                    # that nothing ran.
+                    failure = cluster.why_none()
                 break
 
             # acquire: a stream now, or later, or a failure
@@ -589,6 +593,8 @@ class Exchange:
     def _verdict(self, attempt: Attempt) -> Verdict:
         """What the try says about its endpoint."""
         if attempt.failure is not None:
+            if attempt.failure is Failure.TIMEOUT and self._client_time_is_over():
+                return Verdict.SOFT_FAILURE  # as likely the caller's impatience
             return Verdict.FAILURE if attempt.failure.blames_endpoint else Verdict.IGNORED
         head = attempt.head
         assert head is not None
@@ -597,6 +603,12 @@ class Exchange:
             if code is not None:
                 return classify.of_grpc(code)
         return classify.of_status(head.status)
+
+    def _client_time_is_over(self) -> bool:
+        """Whether the client's own deadline is over by the client's clock: it began
+        before ours, and grpcio rounds a grpc-timeout up to three digits."""
+        whole = self.client_deadline - self.started
+        return self.client_deadline > 0 and self.runtime.turn.now >= self.client_deadline - _EARLY - _EARLY_PART * whole
 
     def _grpc_code(self, attempt: Attempt) -> int | None:
         """The gRPC status that an answer ended with; None when it is no gRPC answer."""
@@ -687,12 +699,18 @@ class Exchange:
         self._finish()
 
     def _cancelled(self, attempt: Attempt | None) -> None:
-        """The client left: neither success nor failure of the endpoint."""
-        self.failure = Failure.CANCELLED
+        """The client left: neither success nor failure of the endpoint, unless it left
+        because its own deadline was over, which it nearly always sees before we do."""
+        expired = self._client_time_is_over()
+        self.failure = Failure.TIMEOUT if expired else Failure.CANCELLED
         self.status = reply.status_of(Failure.CANCELLED)
-        self.code = reply.grpc_code_of(Failure.CANCELLED)
+        self.code = reply.grpc_code_of(self.failure)
         if attempt is not None:
-            self._settle(attempt, Verdict.IGNORED)
+            verdict = Verdict.IGNORED
+            if expired and not self.streaming:
+                attempt.failure = Failure.TIMEOUT
+                verdict = self._verdict(attempt)
+            self._settle(attempt, verdict)
             attempt.abandon()
         if self._answer is not None:
             self._answer.abandon()

@@ -38,6 +38,7 @@ class H1ClientConnection(asyncio.Protocol):
     """
 
     protocol = "http1"
+    followed = False  # see H2Stream: an attempt asks any stream
 
     __slots__ = (
         "_busy",
