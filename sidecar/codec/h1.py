@@ -120,12 +120,13 @@ class _Decoder:
             if not data:
                 return
         self._fed += len(data)
+        rest = b""
         try:
             self._parser.feed_data(data)
         except _STOPS as error:
-            data = self._stopped(error, data)
-            while data:
-                data = self._feed_rest(data)
+            rest = self._stopped(error, data)
+        while rest:  # not while the exception is handled: it would become the context of the next
+            rest = self._feed_rest(rest)
         if self._in_body:
             if self._remaining > _COUNT_FROM and not self._mode:
                 self._mode = _COUNTED

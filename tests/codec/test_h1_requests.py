@@ -181,6 +181,7 @@ BAD_BODIES: dict[str, bytes] = {
     "endless chunk size": b"f" * 20 + b"\r\n",
     "bare LF behind a chunk size": b"3\nabc\r\n0\r\n\r\n",
     "no CRLF behind a chunk": b"3\r\nabcd\r\n0\r\n\r\n",
+    "a length among the trailers": b"0\r\nContent-Length: 5\r\n\r\n",
     "trailer with a space before the colon": b"0\r\nX : y\r\n\r\n",
 }
 
@@ -276,6 +277,11 @@ def test_a_chunked_body_may_be_endless() -> None:
 
 def test_many_requests_may_come_in_one_read() -> None:
     assert requests([NEXT * 3000]) == NEXT_TOLD * 3000
+
+
+def test_garbage_behind_a_stripped_upgrade() -> None:
+    data, told = GOOD["h2c is stripped off a body with a length"]
+    assert requests([data + b"GET / HTTP/1.1\r\n\r\n"]) == [*told, ("error", 400)]
 
 
 def test_many_stripped_upgrades_may_come_in_one_read() -> None:
