@@ -1,0 +1,117 @@
+"""A sidecar without sockets: the real path, with transports that only keep what is
+written to them."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.assembly import Parts, assemble
+from sidecar.config.load import load_text
+from sidecar.proxy.runtime import Runtime
+from sidecar.proxy.snapshot import Snapshot
+from sidecar.wire.timers import Timers
+from sidecar.wire.turn import Turn
+
+Clock = Callable[[], float]
+
+
+class Transport:
+    """Takes what is written. `take` gives it out."""
+
+    def __init__(self) -> None:
+        self._out: list[bytes] = []
+        self.write = self._out.append
+        self.writelines = self._out.extend
+        self.clear = self._out.clear
+
+    def take(self) -> bytes:
+        """Everything that was written since the last time."""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def get_extra_info(self, name: str) -> Any:
+        """The peer's address alone is known."""
+        return ("127.0.0.1", 40000) if name == "peername" else None
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is buffered."""
+
+    def is_closing(self) -> bool:
+        """It never is."""
+        return False
+
+    def pause_reading(self) -> None:
+        """Whoever feeds the connection decides."""
+
+    def resume_reading(self) -> None:
+        """Whoever feeds the connection decides."""
+
+    def write_eof(self) -> None:
+        """Nobody reads this end."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def abort(self) -> None:
+        """Nothing is open."""
+
+
+class Dials:
+    """A connector whose dials are answered by hand: `pools` wait for a connection."""
+
+    def __init__(self) -> None:
+        self.pools: list[Any] = []
+
+    def dial(self, pool: Any, timeout: float) -> None:
+        """Note who wants a connection."""
+        self.pools.append(pool)
+
+    def readable(self, connection: Any) -> bool:
+        """Nothing ever closes here."""
+        return False
+
+
+class World:
+    """One runtime with the clusters of `config` (YAML). `clock` is monotonic, in seconds."""
+
+    def __init__(self, config: str, clock: Clock = time.monotonic) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.turn = Turn(self.loop, clock)
+        self.timers = Timers(self.loop, self.turn, clock)
+        self.dials = Dials()
+        self.runtime = Runtime(self.turn, self.timers, clock, random.Random(1), Snapshot())
+        self.runtime.on_crash = _raise
+        parts = Parts(self.dials, self.timers, clock, self.runtime.rng, lambda tls: None)
+        spec = load_text(config, "benchmark", {})
+        self.runtime.snapshot = assemble(spec, self.runtime.snapshot, parts)
+
+    def accept(self, connection: Any) -> Transport:
+        """A client has connected."""
+        transport = Transport()
+        connection.connection_made(transport)
+        self.turn.begin()
+        self.turn.end()  # what the connection says first
+        return transport
+
+    def connect(self, connection: Any) -> Transport:
+        """Give a connection a transport, and hand it to the pool that waits first."""
+        transport = Transport()
+        connection.connection_made(transport)
+        self.turn.begin()
+        self.dials.pools.pop(0).on_connected(connection)
+        self.turn.end()
+        return transport
+
+    def close(self) -> None:
+        """Let go of timers and loop."""
+        for cluster in self.runtime.snapshot.clusters.values():
+            cluster.close()
+        self.timers.close()
+        self.loop.close()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
