@@ -14,6 +14,12 @@ from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.idle import IdleTimeout
 
 
+# Dials to one endpoint at once over HTTP/1.1. Many servers keep no more than 128 new
+# connections waiting: the kernel drops the SYN of the next one, whose second comes
+# a second later. Dials beyond this many wait for those before them instead.
+_DIALS_AT_ONCE = 100
+
+
 class Waiter(Protocol):
     """Who wants a stream; it is also the stream's receiver."""
 
@@ -116,13 +122,14 @@ class _Pool:
         starving = self.shares.starving
         while starving:
             pool = next(iter(starving))
-            del starving[pool]
-            if pool.waiters and pool._dial():
+            if pool._wants_more():
+                if not pool._dial():
+                    return  # no room after all: it keeps its place
+                del starving[pool]
                 if pool._wants_more():
                     starving[pool] = None
                 return
-            if pool in starving:  # put there again: no room after all
-                return
+            del starving[pool]
 
     def _wants_more(self) -> bool:
         """Whether more dials than are under way have somebody waiting for them."""
@@ -163,9 +170,13 @@ class H1Pool(_Pool):
             else:
                 return connection.open(waiter)
         failure = self._wait(waiter)
-        if failure is None and len(self.waiters) > self.dialling:
-            self._dial()
+        if failure is None:
+            self._dial_for_waiters()
         return failure
+
+    def _dial_for_waiters(self) -> None:
+        if self.dialling < _DIALS_AT_ONCE and len(self.waiters) > self.dialling:
+            self._dial()
 
     def on_connected(self, connection: Any) -> None:
         """A dial has succeeded."""
@@ -173,6 +184,12 @@ class H1Pool(_Pool):
         self.connections[connection] = None
         connection.idle_since = self.clock()
         self.on_idle(connection)
+        self._dial_for_waiters()
+
+    def on_connect_failed(self, failure: Failure) -> None:
+        """A dial failed; those who wait for theirs go on."""
+        super().on_connect_failed(failure)
+        self._dial_for_waiters()
 
     def on_idle(self, connection: Any) -> None:
         """A connection is free: to the oldest waiter, or onto the stack."""
