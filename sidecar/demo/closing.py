@@ -1,31 +1,33 @@
 """What is printed at the end: both ways side by side, and where to go from here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sidecar.demo.admin import BreakerEvent
 from sidecar.demo.report import NAMES, SIDECAR, STRAIGHT, WAYS, Comparison, Way, milliseconds, percent, shortfalls
 from sidecar.demo.scenario import PHASES, PROTOCOLS, SLOW
 from sidecar.demo.stage import Stage
-
-_EVENTS_SHOWN = 12
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Tables, breaker events, the outcome."""
     calls = sum(way.overall.requests for way in comparison.ways.values())
     console.print(
-        f"{calls} calls in {comparison.seconds:g} s: the same ones straight (round robin) and through the sidecar."
+        f"{calls} calls in {comparison.seconds:g} s, the same ones on both ways. Straight is round robin:\n"
+        "HTTP in turn over the services, gRPC by grpcio's own policy, which leaves out\n"
+        "servers that are down.\n"
     )
-    console.print()
     console.print(side_by_side(comparison))
     console.print()
     console.print(by_phase(comparison))
-    _print_events(console, comparison)
     console.print()
+    for line in breaker_lines(comparison):
+        console.print(line)
     console.print(outcome(comparison))
+    console.print()
 
 
 def side_by_side(comparison: Comparison) -> Table:
@@ -33,7 +35,7 @@ def side_by_side(comparison: Comparison) -> Table:
     table = _table("", comparison)
     rows: dict[str, Callable[[Way], str]] = {
         "calls": lambda way: str(way.overall.requests),
-        "failed": lambda way: str(way.overall.requests - way.overall.succeeded),
+        "failed": lambda way: str(way.overall.failed),
         "success rate": lambda way: percent(way.overall.success_rate),
         "p50": lambda way: milliseconds(way.overall.p50),
         "p99": lambda way: milliseconds(way.overall.p99),
@@ -65,42 +67,65 @@ def by_phase(comparison: Comparison) -> Table:
     return table
 
 
+def breaker_lines(comparison: Comparison) -> list[Text]:
+    """What each breaker that opened did, a line for each; empty when none did."""
+    lines: list[Text] = []
+    for protocol in PROTOCOLS:
+        for address, name in comparison.names.items():
+            events = [event for event in comparison.events if (event.cluster, event.endpoint) == (protocol, address)]
+            if events:
+                lines.append(Text(f"{NAMES[protocol]} {name:<12} {_story(events)}"))
+    return [Text("breakers", "bold cyan"), *lines, Text("")] if lines else []
+
+
 def outcome(comparison: Comparison) -> Text:
     """Whether the sidecar did better, and by how much or why not."""
     reasons = shortfalls(comparison)
     if reasons:
-        return Text("The sidecar did not do better: " + "; ".join(reasons) + ".", "bold red")
-    parts = []
+        return Text("\n  ".join(["The sidecar did not do better:", *reasons]), "bold red")
+    lines = ["The sidecar did better:"]
     for protocol in PROTOCOLS:
-        failed = [
-            comparison.ways[protocol, way].overall.requests - comparison.ways[protocol, way].overall.succeeded
-            for way in WAYS
-        ]
-        slow = [milliseconds(comparison.ways[protocol, way].phases[SLOW].p99) for way in WAYS]
-        parts.append(
-            f"{NAMES[protocol]} {failed[0]} -> {failed[1]} failed calls, p99 with a slow service {slow[0]} -> {slow[1]}"
+        straight, sidecar = (comparison.ways[protocol, way] for way in WAYS)
+        slow = [milliseconds(way.phases[SLOW].p99) for way in (straight, sidecar)]
+        lines.append(
+            f"{NAMES[protocol]} failed calls {straight.overall.failed} -> {sidecar.overall.failed}, "
+            f"p99 with a slow service {slow[0]} -> {slow[1]}"
         )
-    return Text("The sidecar did better: " + "; ".join(parts) + ".", "bold green")
+    return Text("\n  ".join(lines), "bold green")
+
+
+def _story(events: Sequence[BreakerEvent]) -> str:
+    opened = [event.at for event in events if event.after == "open"]
+    times = "once" if len(opened) == 1 else f"{len(opened)} times"
+    last = events[-1]
+    end = f"closed at {last.at:.1f} s" if last.after == "closed" else f"{last.after.replace('_', '-')} at the end"
+    return f"opened {times}, at {opened[0]:.1f} s first; {end}" if opened else end
 
 
 def print_next_step(console: Console) -> None:
     """One sentence."""
     console.print(
-        "Next: `sidecar init` writes a starter file for your own services, README.md shows how to point "
-        "a service at it, and `sidecar demo --keep` leaves all this running to look at."
+        "Next: `sidecar init` writes a starter file for your own services, README.md\n"
+        "shows how to point a service at it, and `sidecar demo --keep` leaves all this\n"
+        "running to look at."
     )
 
 
 def print_places(console: Console, stage: Stage) -> None:
     """What runs, for `--keep`."""
-    console.print(
-        f"Everything runs until Ctrl-C. Call the services through the sidecar: http://{stage.outbound}/users/7"
-    )
-    console.print(f"  admin     {stage.admin}/   also /metrics /api/clusters /api/requests /api/events")
-    console.print(f"  status    sidecar status --watch --admin {stage.admin}")
-    console.print(f"  config    {stage.config}   a change is taken over")
-    for service in stage.services:
-        console.print(f"  {service.name:<16} {service.address}   kill -9 {service.pid}   sees what happens then")
+    lines = [
+        "Everything runs until Ctrl-C. Through the sidecar:",
+        f"  curl http://{stage.outbound}/users/7",
+        "Look at it:",
+        f"  sidecar status --watch --admin {stage.admin}",
+        f"  {stage.admin}/   with /metrics /api/requests /api/events and more",
+        "Change it, and it is taken over:",
+        f"  {stage.config}",
+        "Break it:",
+        *(f"  kill -9 {service.pid:<8} # {service.name} at {service.address}" for service in stage.services),
+    ]
+    # Not wrapped: these are lines to copy.
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def places(stage: Stage) -> dict[str, object]:
@@ -122,22 +147,9 @@ def _columns() -> list[tuple[str, str]]:
 
 def _table(first: str, comparison: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold cyan")
-    table.add_column(first, no_wrap=True, min_width=34)
+    table.add_column(first, no_wrap=True, min_width=33)
     for protocol, way in _columns():
         style = "bold" if way == SIDECAR else ""
         title = f"{NAMES[protocol]}\n{'straight' if way == STRAIGHT else 'sidecar'}"
-        table.add_column(title, justify="right", no_wrap=True, min_width=10, style=style)
+        table.add_column(title, justify="right", no_wrap=True, min_width=9, style=style)
     return table
-
-
-def _print_events(console: Console, comparison: Comparison) -> None:
-    if not comparison.events:
-        return
-    console.print()
-    console.print(Text("breakers", "bold cyan"))
-    for event in comparison.events[:_EVENTS_SHOWN]:
-        name = f"{NAMES.get(event.cluster, '')} {comparison.names.get(event.endpoint, event.endpoint)}"
-        console.print(f"{event.at:5.1f} s  {name:<16} {event.before} -> {event.after}".replace("_", "-"))
-    more = len(comparison.events) - _EVENTS_SHOWN
-    if more > 0:
-        console.print(f"         and {more} more")

@@ -14,6 +14,7 @@ from sidecar.demo.scenario import PROTOCOLS, ROLES, Phase, Timeline
 from sidecar.demo.traffic import Lane
 
 _EVENTS_SHOWN = 3
+_WIDTHS = {"calls": 6, "failed": 6, "ok": 5, "breaker": 9}
 _COLORS = {"closed": "green", "half_open": "yellow", "open": "red"}
 
 
@@ -110,7 +111,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """In place of the table, which comes later."""
-        self._live.update(Text(text), refresh=True)
+        self._live.update(Text(text, "dim"), refresh=True)
 
     def enter(self, phase: Phase, at: float) -> None:
         """Draw it at once."""
@@ -143,7 +144,7 @@ def lanes_table(lanes: Sequence[Lane]) -> Table:
     table = _table("clients", ("calls", "failed", "success", "p50", "p99"))
     for lane in lanes:
         summary = lane.summary()
-        failed = summary.requests - summary.succeeded
+        failed = summary.failed
         table.add_row(
             f"{NAMES[lane.protocol]} {'straight' if lane.way == STRAIGHT else 'through the sidecar'}",
             str(summary.requests),
@@ -162,7 +163,7 @@ def endpoints_table(clusters: Mapping[str, Mapping[str, Any]], names: Mapping[st
         for endpoint in cluster["endpoints"]:
             breaker, attempts, ewma = endpoint["breaker"], endpoint["attempts"], endpoint["ewma_ms"]
             table.add_row(
-                f"{NAMES.get(cluster['name'], '')} {names.get(endpoint['address'], '')} {endpoint['address']}",
+                f"{NAMES.get(cluster['name'], '')} {names.get(endpoint['address'], ''):<11}{endpoint['address']}",
                 f"[{_COLORS[breaker]}]{breaker.replace('_', '-')}[/]",
                 str(endpoint["in_flight"]),
                 milliseconds(ewma / 1000) if ewma else "-",
@@ -179,9 +180,10 @@ def titled(letter: str) -> str:
 
 def _table(first: str, others: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold cyan")
+    # Widths that stay: a table that is drawn again and again must not twitch.
     table.add_column(first, no_wrap=True, min_width=34)
     for title in others:
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right", no_wrap=True, min_width=_WIDTHS.get(title, 7))
     return table
 
 

@@ -78,6 +78,7 @@ class _Demo:
             stack.push_async_callback(admin.close)
             self._view.names, self._view.admin = names, admin
             clients = await _clients(running, stack)
+            await admin.look()
             await self._traffic(running, screen, clients, admin)
             await admin.look()
         return compare(self._timeline.seconds, self._lanes, admin.clusters, admin.events, names)

@@ -63,6 +63,11 @@ class Summary:
         )
 
     @property
+    def failed(self) -> int:
+        """How many did not succeed."""
+        return self.requests - self.succeeded
+
+    @property
     def success_rate(self) -> float:
         """From 0 to 1; 0 without requests."""
         return self.succeeded / self.requests if self.requests else 0.0
