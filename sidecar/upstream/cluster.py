@@ -141,6 +141,8 @@ class Cluster:
         pool = endpoint.pools.get(protocol)
         if pool is None:
             pool = endpoint.pools[protocol] = make_pool(protocol, endpoint, self, self.connector, self._clock)
+            if self.removed or endpoint not in self.endpoints:
+                pool.close()  # for a request from before: it keeps nothing idle
         return pool
 
     # What changes while it runs.
