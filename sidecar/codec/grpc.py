@@ -131,6 +131,11 @@ def retry_pushback(headers: Headers) -> float | None:
     return int(value) / 1000
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether a body that begins with these bytes has its first message in them."""
+    return len(data) >= _PREFIX + int.from_bytes(data[1:_PREFIX], "big")
+
+
 class MessageCounter:
     """Counts length-prefixed messages in a body that comes in any chunks.
 

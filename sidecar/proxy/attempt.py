@@ -169,10 +169,12 @@ class Attempt:
         held, self.held = self.held, []
         finished = self.finished and self.trailers is None
         writable = True
+        if held and not self.finished and exchange.grpc:
+            self.first = held[0]
+            for data in held[1:] if len(held) > 1 else ():
+                exchange.saw_answer_data(self, data)
         for index, data in enumerate(held, 1):
             exchange.bytes_out += len(data)
-            if exchange.grpc and not self.finished and not exchange.streaming:
-                exchange.saw_answer_data(self, data)
             writable = exchange.stream.send_data(data, finished and index == len(held))
         if self.trailers is not None:
             exchange.stream.send_trailers(self.trailers)

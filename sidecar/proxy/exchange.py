@@ -320,6 +320,9 @@ class Exchange:
         streams and bodies are bounded by the idle timeout, a client's own deadline
         bounds everything."""
         now = self.runtime.turn.now
+        if self.grpc and not self.streaming and self.cluster is not None and self._has_message():
+            self.streaming = True
+            self.cluster.learn_stream(self.head.path)
         if (self.client_deadline and now >= self.client_deadline) or not (
             self.streaming if self.grpc else self.committed
         ):
@@ -707,7 +710,7 @@ class Exchange:
         self.code = reply.grpc_code_of(self.failure)
         if attempt is not None:
             verdict = Verdict.IGNORED
-            if expired and not self.streaming:
+            if expired and not self.streaming and not self._has_message():
                 attempt.failure = Failure.TIMEOUT
                 verdict = self._verdict(attempt)
             self._settle(attempt, verdict)
@@ -894,6 +897,12 @@ class Exchange:
             counter.feed(attempt.first)
         if counter.feed(data) > 1:
             self.saw_stream()
+
+    def _has_message(self) -> bool:
+        """Whether a whole message of the answer went to the client, and its end did not.
+        Nobody looks before time is up: ends often come a read later."""
+        attempt = self.attempt
+        return attempt is not None and attempt.first is not None and grpc.is_whole(attempt.first)
 
     def saw_stream(self) -> None:
         """This call streams: no default deadline, no time for a try's head, and the
