@@ -120,9 +120,9 @@ async def streamed(
     """A call whose answer is a stream, to its end; errors are outcomes."""
     more.setdefault("timeout", WITHIN)
     call = channel.unary_stream(_path(method))(message, metadata=tuple(metadata), **more)
-    messages = []
+    messages: list[bytes] = []
     try:
-        async for part in call:
+        while (part := await call.read()) is not grpc.aio.EOF:
             messages.append(part)
     except grpc.aio.AioRpcError:
         pass
