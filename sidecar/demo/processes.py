@@ -160,6 +160,8 @@ class SidecarChild(Child):
 async def stop_all(children: Iterable[Child]) -> None:
     """SIGTERM, some seconds, SIGKILL; returns when none is left."""
     mine = list(children)
+    if not mine:
+        return  # asyncio.wait takes no empty set
     ends = [asyncio.create_task(child.reaped()) for child in mine]
     for child in mine:
         child.signal(signal.SIGTERM)

@@ -1,5 +1,6 @@
 """The demo's services fail, slow down and stop as they are told."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import aiohttp
 import grpc
 import pytest
 
+from sidecar.demo.processes import ServiceChild, stop_all
 from sidecar.demo.services import Conduct, Fault
 from tests.support.clock import FakeClock
 from tests.support.processes import Processes, Service
@@ -118,3 +120,26 @@ def test_it_ends_with_whoever_holds_its_input() -> None:
         finally:
             if process.poll() is None:
                 os.kill(process.pid, signal.SIGKILL)
+
+
+async def test_a_line_on_its_input_is_a_new_fault() -> None:
+    child = ServiceChild("http", "a", 1)
+    await child.serve()
+    try:
+        async with aiohttp.ClientSession() as session:
+
+            async def until(status: int) -> None:
+                async with asyncio.timeout(10):
+                    while True:
+                        async with session.get(f"http://{child.address}/users/1") as response:
+                            if response.status == status:
+                                return
+
+            await until(200)
+            await child.say("fail:1")
+            await until(503)
+            await child.say("nonsense")
+            await child.say("none")
+            await until(200)
+    finally:
+        await stop_all([child])
