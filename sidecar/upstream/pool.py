@@ -13,7 +13,6 @@ from sidecar.policy.limit import Limit
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.idle import IdleTimeout
 
-
 # Dials to one endpoint at once over HTTP/1.1. Many servers keep no more than 128 new
 # connections waiting: the kernel drops the SYN of the next one, whose second comes
 # a second later. Dials beyond this many wait for those before them instead.
