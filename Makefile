@@ -13,15 +13,14 @@ PYTEST_ARGS ?=
 DEMO_ARGS   ?=
 BENCH_ARGS  ?=
 FUZZ_ARGS   ?=
-SOAK_ARGS   ?=
 
-.PHONY: run test lint format bench fuzz docs soak lock clean help
+.PHONY: run test lint format bench fuzz docs lock clean help
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
-	@echo "make lint format bench fuzz docs soak lock clean"
+	@echo "make lint format bench fuzz docs lock clean"
 
 run: $(VENV)/run.stamp
 	$(BIN)/sidecar demo $(DEMO_ARGS)
@@ -45,12 +44,10 @@ bench: $(VENV)/test.stamp
 fuzz: $(VENV)/test.stamp
 	$(BIN)/python -m fuzz $(FUZZ_ARGS)
 
-soak: $(VENV)/test.stamp
-	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
-
-# What editors complete the YAML from.
+# What editors complete the YAML from, and the tables of every key.
 docs: $(VENV)/run.stamp
 	$(BIN)/sidecar schema > docs/config.schema.json
+	$(BIN)/python docs/keys.py
 
 # The tools of the tests hold everything that a run needs, in the same versions.
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
@@ -87,4 +84,4 @@ LOCK = $(BIN)/uv --quiet --no-config pip compile --universal --python-version 3.
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find sidecar tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find sidecar tests benchmarks fuzz docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,7 @@ written to them."""
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sidecar.assembly import Parts, assemble
@@ -18,9 +18,10 @@ Clock = Callable[[], float]
 
 
 class Transport:
-    """Takes what is written. `take` gives it out."""
+    """Takes what is written. `take` gives it out; `closing` says that it was closed."""
 
     def __init__(self) -> None:
+        self.closing = False
         self._out: list[bytes] = []
         self.write = self._out.append
         self.writelines = self._out.extend
@@ -40,8 +41,8 @@ class Transport:
         """Nothing is buffered."""
 
     def is_closing(self) -> bool:
-        """It never is."""
-        return False
+        """Whether this end was closed."""
+        return self.closing
 
     def pause_reading(self) -> None:
         """Whoever feeds the connection decides."""
@@ -53,10 +54,12 @@ class Transport:
         """Nobody reads this end."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Note it."""
+        self.closing = True
 
     def abort(self) -> None:
-        """Nothing is open."""
+        """Note it."""
+        self.closing = True
 
 
 class Dials:
@@ -75,9 +78,10 @@ class Dials:
 
 
 class World:
-    """One runtime with the clusters of `config` (YAML). `clock` is monotonic, in seconds."""
+    """One runtime with the clusters of `config` (YAML). `clock` is monotonic, in seconds;
+    `env` holds the variables of the configuration."""
 
-    def __init__(self, config: str, clock: Clock = time.monotonic) -> None:
+    def __init__(self, config: str, clock: Clock = time.monotonic, env: Mapping[str, str] | None = None) -> None:
         self.loop = asyncio.new_event_loop()
         self.turn = Turn(self.loop, clock)
         self.timers = Timers(self.loop, self.turn, clock)
@@ -85,7 +89,7 @@ class World:
         self.runtime = Runtime(self.turn, self.timers, clock, random.Random(1), Snapshot())
         self.runtime.on_crash = _raise
         parts = Parts(self.dials, self.timers, clock, self.runtime.rng, lambda tls: None)
-        spec = load_text(config, "benchmark", {})
+        spec = load_text(config, "world", env or {})
         self.runtime.snapshot = assemble(spec, self.runtime.snapshot, parts)
 
     def accept(self, connection: Any) -> Transport:

@@ -5,6 +5,7 @@ raises BadValueError with a reason and, where one can be told, what to write ins
 """
 
 import re
+import warnings
 import socket
 
 from sidecar.config.units import BadValueError, shown
@@ -155,9 +156,12 @@ def parse_regex(value: object) -> str:
     """A regular expression in Python's syntax that compiles."""
     text = parse_text(value)
     try:
-        re.compile(text)
-        # The path is matched as bytes.
-        re.compile(text.encode())
+        with warnings.catch_warnings():
+            # `[[` may mean something else in a later Python: said to whoever writes code.
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(text)
+            # The path is matched as bytes.
+            re.compile(text.encode())
     except (re.error, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise BadValueError(f"{shown(text)} is no regular expression: {error}") from None
     return text

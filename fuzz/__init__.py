@@ -1,0 +1,1 @@
+"""Random input against what reads from outside: `python -m fuzz`. See runner.py."""

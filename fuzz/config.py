@@ -1,0 +1,82 @@
+"""Any text: a configuration, or ConfigErrors of which each says where and why; and a
+configuration that was accepted can be shown, explained and assembled.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from benchmarks.world import World
+from sidecar.config.errors import ConfigError, ConfigErrors
+from sidecar.config.explain import explain, request_head
+from sidecar.config.load import load_text
+from sidecar.config.mask import masked
+
+_FULL = b"""\
+service: ${NAME:-checkout}
+shutdown: 25s
+defaults: {timeouts: {request: 2s}}
+clusters:
+  users:
+    listen: 127.0.0.1:19002
+    endpoints:
+      - 10.0.0.1:50051
+      - {address: "[::1]:50051", weight: 2, priority: 1}
+    balance: {policy: ring_hash, key: "header:x-user"}
+    timeouts: {connect: 1s, try: null, streams: [pkg.Users/Watch]}
+    retry: {attempts: 3, on: [unsent, reset, 503], grpc_on: [unavailable], idempotent: ["POST /a*"], replay: 1MiB}
+    breaker: {window: 10s, failure_ratio: 0.5, open: {base: 1s, max: 60s}}
+    health_check: {http: {path: /healthz}, interval: 5s}
+  canary: {endpoints: [unix:/run/app.sock]}
+listeners:
+  outbound:
+    bind: 127.0.0.1:15001
+    routes:
+      - match: {host: [users.internal, "*.users.internal"], prefix: /v1, methods: [GET], headers: {x: {regex: "a+"}}}
+        to: {users: 90, canary: 10}
+        rewrite: {prefix: /api}
+        headers: {request: {set: {a: b}, remove: [c]}}
+      - match: {regex: "/v[0-9]+/.*"}
+        redirect: {status: 308, path: /new}
+      - match: {grpc: pkg.Users/Get}
+        to: users
+        timeout: 0
+      - respond: {status: 200, body: pong}
+  proxy: {bind: 127.0.0.1:0, mode: forward, allow: ["*.example.com:443"]}
+"""
+SEEDS: Final = (
+    _FULL,
+    b"clusters: {a: {endpoints: ['h:1']}}\n",
+    b"a: &x {b: *x}\n",
+    b"clusters:\n  a: {endpoints: [h:1], tls: {verify: none}}\n",
+    b"",
+)
+WORDS: Final = (
+    b"{", b"}", b"[", b"]", b": ", b"\n", b"\n  ", b"- ", b"null", b"~", b"on", b"010", b"12:30", b"1e9", b".inf",
+    b"-1", b"${", b"${A}", b"${A:-}", b"$${", b"&a ", b"*a", b"<<: ", b"!!python/object:x ", b"!!int ", b"? ", b"| ",
+    b">-\n", b"# ", b"'", b'"', b"\\x00", b"\t", b"---\n", b"...\n",
+    b"%YAML 1.1\n", b"\xef\xbb\xbf", b"\xff", b"\xc2\x85",
+    b"0", b"0s", b"clusters:", b"routes:", b"match:", b"to:", b"endpoints:", b"99999999999h", b"1.5.5s", b"4294967296",
+    b"(a+)+$", b"*.",
+)  # fmt: skip
+
+
+def check(data: bytes) -> None:
+    """Load it; use what was accepted."""
+    text = data.decode("utf-8", "replace")
+    try:
+        spec = load_text(text, "fuzz.yaml", {"A": "users"})
+    except ConfigErrors as errors:
+        _check_errors(errors.errors)
+        return
+    assert masked(spec)["clusters"].keys() == spec.clusters.keys()
+    explain(spec, request_head("GET", "http://users.internal/v1/x", []))
+    World(text, env={"A": "users"}).close()
+
+
+def _check_errors(errors: Sequence[ConfigError]) -> None:
+    assert errors, "refused without a reason"
+    for error in errors:
+        assert error.line >= 1, error
+        assert error.column >= 1, error
+        assert error.reason, error
+        assert "\n" not in str(error), error
