@@ -5,8 +5,8 @@ raises BadValueError with a reason and, where one can be told, what to write ins
 """
 
 import re
-import warnings
 import socket
+import warnings
 
 from sidecar.config.units import BadValueError, shown
 from sidecar.model.address import Address
