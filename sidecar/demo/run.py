@@ -131,7 +131,6 @@ class _Demo:
         else:
             closing.print_comparison(self._console, comparison)
             if self._keep:
-                self._console.print()
                 closing.print_places(self._console, running)
             else:
                 closing.print_next_step(self._console)
