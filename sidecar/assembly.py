@@ -167,6 +167,8 @@ def _listener(
     kept = {route.name: route for route in old.table.routes} if old is not None else {}
     rules = [_rule(route, whole, clusters, kept.get(route.name)) for route in spec.routes]
     passthrough = Passthrough(name, whole, parts) if spec.mode == "forward" else None
+    if passthrough is not None and old is not None and isinstance(old.passthrough, Passthrough):
+        passthrough.codes = old.passthrough.codes  # counters live on
     table = r.RouteTable(rules)
     only = table.only if spec.mode == "http" else None
     return Listener(name, spec.mode, table, tuple(spec.allow), passthrough, only)
