@@ -1,0 +1,32 @@
+"""Failures: what each one says of how far the request got, and of its endpoint."""
+
+from sidecar.model.outcome import Failure
+
+
+def test_two_failures_may_share_a_reason_and_stay_two() -> None:
+    assert Failure.HEADERS_TOO_LARGE is not Failure.BODY_TOO_LARGE
+    assert Failure.HEADERS_TOO_LARGE.reason == Failure.BODY_TOO_LARGE.reason == "too_large"
+
+
+def test_what_provably_did_not_run() -> None:
+    sent = {failure for failure in Failure if failure.processed}
+    assert sent == {
+        Failure.STALE_REUSE,
+        Failure.RESET,
+        Failure.PROTOCOL,
+        Failure.TIMEOUT,
+        Failure.IDLE_TIMEOUT,
+        Failure.INTERNAL,
+        Failure.CANCELLED,
+    }
+
+
+def test_who_is_to_blame() -> None:
+    blamed = {failure for failure in Failure if failure.blames_endpoint}
+    assert blamed == {
+        Failure.CONNECT_FAILED,
+        Failure.CONNECT_TIMEOUT,
+        Failure.RESET,
+        Failure.PROTOCOL,
+        Failure.TIMEOUT,
+    }
