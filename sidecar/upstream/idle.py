@@ -27,18 +27,22 @@ class IdleTimeout:
     def allows(self, age: float, hint: int) -> bool:
         """Whether a connection of this idle age may carry another request.
 
-        `hint` is what the server announced (`Keep-Alive: timeout`), or 0. A
-        connection that outlived the known limit disproves it: a restart closes
-        connections of every age, and must not end reuse for good.
+        `hint` is what the server announced (`Keep-Alive: timeout`), or 0.
         """
         if hint and age > _safe(float(hint)):
             return False
         seen = self.seen
-        if not seen or age <= _safe(seen):
-            return True
-        if age > seen * (1 + _MARGIN_RATIO) + _MARGIN_SECONDS:
+        return not seen or age <= _safe(seen)
+
+    def outlived(self, age: float) -> None:
+        """A connection of this idle age is still open.
+
+        Beyond the known limit it disproves that: a restart closes connections of
+        every age, and must not end reuse for good.
+        """
+        seen = self.seen
+        if seen and age > seen * (1 + _MARGIN_RATIO) + _MARGIN_SECONDS:
             self.seen = age
-        return False
 
 
 def _safe(limit: float) -> float:

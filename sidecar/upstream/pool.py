@@ -161,7 +161,12 @@ class H1Pool(_Pool):
         while idle:
             connection = idle.pop()
             age = now - connection.idle_since
-            if connection.transport is None or not self.peer_idle.allows(age, connection.idle_hint):
+            if connection.transport is None:
+                continue
+            if not self.peer_idle.allows(age, connection.idle_hint):
+                # Its close may lie in our socket, unread.
+                if not self.connector.readable(connection):
+                    self.peer_idle.outlived(age)
                 connection.close()
             elif not repeatable and self.connector.readable(connection):
                 self.peer_idle.closed_at(age, now)

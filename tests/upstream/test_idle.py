@@ -37,7 +37,9 @@ def test_a_short_limit_still_leaves_half_of_it() -> None:
 
 def test_what_outlived_the_limit_disproves_it() -> None:
     timeout = learnt(1.0)
-    assert not timeout.allows(3.0, 0), "this one may still be closing"
+    timeout.outlived(1.05)
+    assert not timeout.allows(1.0, 0), "this one may still be closing"
+    timeout.outlived(3.0)
     assert timeout.allows(2.0, 0)
 
 
