@@ -34,7 +34,7 @@ def test_an_address_is_read_and_shown(text: str, address: Address, shown: str) -
         ("a:http", "no port"),
         ("a:65536", "no port"),
         ("a:-1", "no port"),
-        ("a:١", "no port"),
+        ("a:\u0661", "no port"),
     ],
 )
 def test_what_is_none_says_why(text: str, why: str) -> None:

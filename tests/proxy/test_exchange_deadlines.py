@@ -25,7 +25,7 @@ def test_no_head_in_time_is_504() -> None:
     world = World(request_timeout=2.0)
     client = world.request("POST")
     world.after(1.99)
-    assert client.status is None
+    assert not client.ended
     world.after(0.02)
     assert (client.status, client.got(b"x-sidecar-error")) == (504, b"timeout")
     assert world.last.was_reset is Failure.CANCELLED

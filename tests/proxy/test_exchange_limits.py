@@ -38,7 +38,7 @@ def test_a_dial_that_hangs_is_given_up_after_the_connect_timeout() -> None:
     world.connector.by_hand = True
     client = world.request()
     world.after(0.69)
-    assert client.status is None
+    assert not client.ended
     world.after(0.02)
     assert (client.status, client.got(b"x-sidecar-error")) == (502, b"connect_failed")
     assert world.verdicts(0) == [Verdict.FAILURE]

@@ -14,7 +14,9 @@ from sidecar.proxy.snapshot import Listener
 from tests.proxy.world import World
 
 
-def head(path: str = "/", host: str = "users.internal", method: str = "GET", headers: Headers | None = None) -> RequestHead:
+def head(
+    path: str = "/", host: str = "users.internal", method: str = "GET", headers: Headers | None = None
+) -> RequestHead:
     return RequestHead(method.encode(), path.encode(), host.encode(), headers or [])
 
 

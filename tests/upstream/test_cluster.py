@@ -1,6 +1,5 @@
 """Clusters: who is usable, who is picked, and what happens when that changes."""
 
-
 import pytest
 
 from sidecar.model.outcome import Failure
