@@ -105,9 +105,9 @@ def test_without_retries_nothing_is_kept() -> None:
     world = World(retry=policy(attempts=1))
     client = world.request("PUT", body=b"x" * 100, end=False)
     exchange = client.receiver
-    assert exchange.body == []
+    assert exchange.upload.chunks == []
     client.sends(b"x" * 100, end=True)
-    assert exchange.body == []
+    assert exchange.upload.chunks == []
     world.last.answer()
     world.at_rest()
 
@@ -118,7 +118,7 @@ def test_after_the_answers_head_nothing_is_kept() -> None:
     world.last.head(200)
     exchange = client.receiver
     client.sends(b"two")
-    assert exchange.body == []
+    assert exchange.upload.chunks == []
     client.sends(b"", end=True)
     world.last.data(b"", end=True)
     assert world.last.body == b"onetwo"

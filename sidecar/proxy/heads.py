@@ -1,13 +1,15 @@
-"""What an attempt's request head says, and what an answer says about the next try."""
+"""Heads on their way through: what a try's request says, and what the client's answer says."""
 
 from typing import TYPE_CHECKING
 
 from sidecar.codec import grpc
 from sidecar.model.head import RequestHead, ResponseHead
-from sidecar.model.headers import Headers, get, replace, without
+from sidecar.model.headers import Headers, replace, without
+from sidecar.model.outcome import Skipped
 from sidecar.proxy.route import Rewrite, Route, joined
 
 if TYPE_CHECKING:
+    from sidecar.proxy.attempt import Attempt
     from sidecar.proxy.exchange import Exchange
 
 
@@ -49,13 +51,34 @@ def _rewritten(head: RequestHead, rewrite: Rewrite) -> RequestHead:
     return RequestHead(head.method, path, authority, head.headers, head.scheme, head.length, head.upgrade)
 
 
-def retry_after(head: ResponseHead, is_grpc: bool, trailers: Headers | None) -> float | None:
-    """How long the server asks to wait before another try, in seconds: -1.0 for "do
-    not", None when it says nothing (gRFC A6 pushback; RFC 9110 10.2.3 Retry-After,
-    its number form: a date is for caches and people)."""
-    if is_grpc:
-        return grpc.retry_pushback(trailers if trailers is not None else head.headers)
-    value = get(head.headers, b"retry-after")
-    if value is None or not value.isdigit() or len(value) > 6:
-        return None
-    return float(value)
+# What belongs to the head of a gRPC answer even where that is its only block.
+_HEAD_FIELDS = frozenset((b"content-type", b"content-length"))
+
+
+def client_head(exchange: "Exchange", attempt: "Attempt", head: ResponseHead, route: Route) -> ResponseHead:
+    """The endpoint's head with the route's edits and our notes.
+
+    The only header block of a failed gRPC call holds its trailers. Those of a call
+    that was not ours to repeat go on as they came: with a head before them, a
+    client's own retry policy would have to give up (gRFC A6). Else the notes get a
+    head of their own, so that the trailers stay the endpoint's.
+    """
+    edit = route.response_headers
+    headers = head.headers if edit is None else edit.apply(head.headers)
+    said = notes(exchange)
+    if said and exchange.grpc and attempt.finished and attempt.trailers is None and not attempt.held:
+        if exchange.number == 1 and exchange.skipped is Skipped.NOT_IDEMPOTENT:
+            return ResponseHead(head.status, headers, head.length)
+        attempt.trailers = without(headers, _HEAD_FIELDS)
+        headers = [pair for pair in headers if pair[0] in _HEAD_FIELDS]
+    return ResponseHead(head.status, [*headers, *said], head.length)
+
+
+def notes(exchange: "Exchange") -> Headers:
+    """What we say about our own doing, in response headers."""
+    said: Headers = []
+    if exchange.number > 1:
+        said.append((b"x-sidecar-attempts", b"%d" % exchange.number))
+    if exchange.skipped is not None:
+        said.append((b"x-sidecar-retry-skipped", exchange.skipped.value.encode()))
+    return said

@@ -1,0 +1,66 @@
+"""Answers that no endpoint gives: replies of our own, `redirect` and `respond` routes."""
+
+from typing import TYPE_CHECKING
+
+from sidecar.model.head import ResponseHead
+from sidecar.model.headers import Headers
+from sidecar.model.outcome import Failure
+from sidecar.proxy import reply
+from sidecar.proxy.heads import notes
+from sidecar.proxy.route import Route
+
+if TYPE_CHECKING:
+    from sidecar.proxy.exchange import Exchange
+
+
+def send_failure(exchange: "Exchange", failure: Failure) -> None:
+    """Tell the client why there is no answer, in its protocol's form."""
+    exchange.failure = failure
+    cluster = exchange.cluster
+    name = cluster.name if cluster is not None else ""
+    if cluster is not None:
+        reason = reply.reason_of(failure)
+        cluster.local_replies[reason] = cluster.local_replies.get(reason, 0) + 1
+    if exchange.grpc:
+        exchange.status, exchange.code = 200, reply.grpc_code_of(failure)
+        exchange.stream.send_head(reply.grpc_reply(failure, name, exchange.number, notes(exchange)), True)
+    else:
+        _send(exchange, *reply.http_reply(failure, name, exchange.number, notes(exchange)))
+
+
+def send_late_failure(exchange: "Exchange", failure: Failure) -> None:
+    """The same once the client has got a head: trailers for gRPC, a break for HTTP."""
+    exchange.failure = failure
+    if not exchange.grpc:
+        exchange.stream.reset(failure)
+        return
+    exchange.code = reply.grpc_code_of(failure)
+    cluster = exchange.cluster
+    head = reply.grpc_reply(failure, cluster.name if cluster is not None else "", exchange.number, [])
+    exchange.stream.send_trailers([pair for pair in head.headers if pair[0] != b"content-type"])
+
+
+def send_fixed(exchange: "Exchange", route: Route) -> None:
+    """The answer of a `redirect` or `respond` route."""
+    headers: Headers
+    body = b""
+    if route.redirect is not None:
+        status = route.redirect.status
+        headers = [(b"location", route.redirect.location(exchange.head).encode("latin-1", "replace"))]
+    else:
+        assert route.respond is not None  # a route without targets is one or the other
+        status, body = route.respond.status, route.respond.body
+        headers = [*route.respond.headers]
+    headers.append((b"content-length", b"%d" % len(body)))
+    if route.response_headers is not None:
+        headers = route.response_headers.apply(headers)
+    _send(exchange, ResponseHead(status, headers, len(body)), body)
+
+
+def _send(exchange: "Exchange", head: ResponseHead, body: bytes) -> None:
+    exchange.status = head.status
+    bodyless = not body or exchange.head.method == b"HEAD" or head.status in (204, 304)
+    exchange.stream.send_head(head, bodyless)
+    if not bodyless:
+        exchange.bytes_out += len(body)
+        exchange.stream.send_data(body, True)
