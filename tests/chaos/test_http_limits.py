@@ -1,6 +1,7 @@
 """Limits are answered at once, and nothing hangs when nobody is left."""
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import pytest
@@ -118,7 +119,7 @@ async def test_with_everybody_dead_the_answer_comes_and_then_at_once() -> None:
         assert {each.breaker.state for each in app.runtime.snapshot.clusters["web"].endpoints} == {2}
 
 
-CHECKS = {
+CHECKS: dict[str, dict[str, Any]] = {
     "http": {"http": {"path": "/status/200"}},
     "tcp": {"tcp": {}},
     "grpc": {"grpc": {"service": ""}},

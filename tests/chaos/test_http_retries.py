@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.chaos.watching import eventually, metrics
 from tests.interop.setups import QUICK, admin, config, session
 from tests.support import faults
-from tests.support.fault_server import FaultServer
+from tests.support.fault_server import Exchange, FaultServer, Step
 from tests.support.http_service import HttpService, pattern
 from tests.support.sidecar import running
 
@@ -16,8 +17,8 @@ from tests.support.sidecar import running
 async def test_retry_after_is_waited_for() -> None:
     moments: list[float] = []
 
-    def noted(then: faults.Step) -> faults.Step:
-        async def step(exchange: faults.Exchange) -> None:
+    def noted(then: Step) -> Step:
+        async def step(exchange: Exchange) -> None:
             moments.append(time.monotonic())
             await then(exchange)
 
@@ -123,12 +124,12 @@ async def test_a_retry_goes_on_while_the_body_is_still_coming() -> None:
     first, second = pattern(3000), pattern(5000)
     broke = asyncio.Event()
 
-    async def pieces() -> object:  # type: ignore[misc]
+    async def pieces() -> AsyncIterator[bytes]:
         yield first
         await broke.wait()
         yield second
 
-    async def break_off(exchange: faults.Exchange) -> None:
+    async def break_off(exchange: Exchange) -> None:
         await exchange.head()
         while len(exchange.connection.buffer) < len(first):
             await exchange.connection.fill()
