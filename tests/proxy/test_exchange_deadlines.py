@@ -384,8 +384,28 @@ def test_an_idle_stream_with_a_long_deadline_is_ended() -> None:
     world.at_rest()
 
 
+def warm(world: World) -> None:
+    """Leave an idle connection, so that the next call is on its way at once."""
+    world.call("/pkg.S/Get", message(b"q"))
+    world.last.answer_grpc(message(b"a"))
+
+
+@pytest.mark.parametrize("request_timeout", [0.0, 2.0, 600.0])
+def test_what_turns_out_a_stream_before_its_head_may_not_stand_still(request_timeout: float) -> None:
+    world = World(request_timeout=request_timeout, idle_timeout=30.0)
+    warm(world)
+    client = world.call("/pkg.S/Talk", message(b"one"), end=False)
+    assert len(world.streams) == 2, "it is on its way"
+    world.after(29)
+    assert not client.ended
+    world.after(2)
+    assert client.grpc_status == b"4"
+    world.at_rest()
+
+
 def test_a_try_timeout_does_not_end_a_stream() -> None:
     world = World(request_timeout=2.0, try_timeout=0.5)
+    warm(world)
     client = world.call("/pkg.S/Talk", message(b"one"), end=False)
     world.after(10)
     client.sends(message(b"two"), end=True)
