@@ -35,7 +35,7 @@ class Timed(Protocol):
 class Timers:
     """A set of one-shot timers. Not thread-safe; callbacks run inside a turn."""
 
-    __slots__ = ("_armed", "_clock", "_handle", "_heap", "_loop", "_offset", "_serial", "_ticks", "_turn")
+    __slots__ = ("_armed", "_clock", "_handle", "_heap", "_loop", "_serial", "_ticks", "_turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn, clock: Callable[[], float]) -> None:
         self._loop = loop
@@ -89,7 +89,9 @@ class Timers:
     def _on_alarm(self) -> None:
         """Fire what is due, then sleep until the next tick in use."""
         self._handle = None
-        now = int(self._clock() * TICKS_PER_SECOND)
+        # A hair more than the clock says: rounding must not leave a tick that is due
+        # waiting for no time at all, again and again.
+        now = int(self._clock() * TICKS_PER_SECOND + 1e-6)
         self._turn.begin()
         try:
             while self._heap and self._heap[0] <= now:
@@ -110,7 +112,7 @@ class Timers:
                 timed.on_timer(token)
             except Exception as error:  # one broken callback must not stop the clock
                 self._loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
-        del self._ticks[tick]
+        self._ticks.pop(tick, None)  # a callback may have closed us
 
     def close(self) -> None:
         """Stop for good: nothing fires any more."""
