@@ -18,8 +18,10 @@ from sidecar.codec.h2 import (
     request_head,
     server_connection,
 )
-from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
+from sidecar.proxy.reply import grpc_reply, http_reply
+from sidecar.proxy.route import is_grpc_head
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
 from sidecar.wire.h2_stream import H2ServerStream
@@ -101,6 +103,11 @@ class H2ServerConnection(H2Connection):
         round trip, the final GOAWAY; the end when the last stream has ended."""
         if self.draining:
             return
+        if self.transport is None:
+            # Accepted while the process drains: told at once, before its first request,
+            # the client would only come again, and again.
+            self._drain_token = self.runtime.timers.add(_DRAIN_SECONDS, self)
+            return
         self.draining = True
         try:
             self.h2.send_shutdown_notice()
@@ -114,7 +121,10 @@ class H2ServerConnection(H2Connection):
     def on_timer(self, token: int) -> None:
         """The client was idle, or did not answer the PING, or does not read."""
         if token == self._drain_token:
-            self._final_goaway()
+            if self.draining:
+                self._final_goaway()
+            else:
+                self.drain()
         elif token == self._idle_token:
             self._check_idle()
         else:
@@ -231,7 +241,14 @@ class H2ServerConnection(H2Connection):
             self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
             return
         self.runtime.refused(self, 431, "header fields are too large")
-        stream.send_head(ResponseHead(431, [(b"content-length", b"0"), (b"x-sidecar-error", b"too_large")], 0), True)
+        if is_grpc_head(head):
+            stream.send_head(grpc_reply(Failure.HEADERS_TOO_LARGE, "", 0, []), True)
+            return
+        answer, body = http_reply(Failure.HEADERS_TOO_LARGE, "", 0, [])
+        bodyless = head.method == b"HEAD"
+        stream.send_head(answer, bodyless)
+        if not bodyless:
+            stream.send_data(body, True)
 
     def _stream_closed(self, stream: H2ServerStream) -> None:
         """A stream that ended with something still open here."""

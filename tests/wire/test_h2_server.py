@@ -459,23 +459,27 @@ class TestMalformed:
 
     def test_a_large_head_is_answered_431(self) -> None:
         down = Downstream()
-        stream_id = down.ask([*REQUEST, *((b"x-%d" % n, b"v" * 4000) for n in range(20))])
+        plain = [pair for pair in REQUEST if pair[0] != b"content-type"]
+        stream_id = down.ask([*plain, *((b"x-%d" % n, b"v" * 4000) for n in range(20))])
         down.ask()
         down.pump()
-        assert [event.headers[0][1] for event in down.of(ngh2.ResponseReceived) if event.stream_id == stream_id] == [
-            b"431"
-        ]
+        (answer,) = [event for event in down.of(ngh2.ResponseReceived) if event.stream_id == stream_id]
+        assert answer.headers[0] == (b":status", b"431")
+        assert (b"x-sidecar-error", b"too_large") in answer.headers
         assert len(down.begun) == 1
         assert down.runtime.refusals == [431]
 
-    def test_a_large_head_in_small_reads_is_answered_431(self) -> None:
+    def test_a_large_head_of_a_grpc_call_is_answered_by_a_status(self) -> None:
         down = Downstream()
         down.ask([*REQUEST, *((b"x-%d" % n, b"v" * 4000) for n in range(20))])
         data = down.peer.data_to_send()
         for start in range(0, len(data), 5000):
             down.connection.data_received(data[start : start + 5000])
         down.pump()
-        assert down.of(ngh2.ResponseReceived)[0].headers[0] == (b":status", b"431")
+        answer = down.of(ngh2.ResponseReceived)[0]
+        assert answer.headers[0] == (b":status", b"200")
+        assert (b"grpc-status", b"8") in answer.headers
+        assert down.runtime.refusals == [431]
 
     def test_a_huge_head_ends_the_connection(self) -> None:
         down = Downstream()
