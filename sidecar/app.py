@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from sidecar.telemetry.access_log import AccessLog, AccessLogError, open_access_
 from sidecar.telemetry.events import Events
 from sidecar.telemetry.notable import Notable
 from sidecar.wire.connector import Connector
-from sidecar.wire.listener import BindError, Listener
+from sidecar.wire.listener import BindError, Listener, holder
 from sidecar.wire.timers import Timers
 from sidecar.wire.tls import ClientTls
 from sidecar.wire.turn import Turn
@@ -61,6 +61,8 @@ class App:
         self.last_rejected: dict[str, Any] | None = None
         self.reloads = {"ok": 0, "rejected": 0, "unchanged": 0}
         self.listeners: dict[str, Listener] = {}
+        # Removed by a reload; their last connections are still being answered.
+        self._retired: list[Listener] = []
         self._env = env
         self._rng = rng or random.Random()
         self._admin: admin.AdminServer | None = None
@@ -120,7 +122,8 @@ class App:
         try:
             self._admin = await admin.start(self, address)
         except OSError as error:
-            raise BindError(f"cannot listen on {address} (admin.bind): {error.strerror or error}") from None
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise BindError(f"cannot listen on {address} (admin.bind): {reason}{holder(address, error)}") from None
         log.info("listening", listener="admin", address=str(self._admin.address))
 
     def _open_access_log(self, target: str) -> None:
@@ -171,7 +174,8 @@ class App:
             raise
         # Nothing above has changed what is live; nothing below can fail.
         gone = [self.listeners.pop(name) for name in self.listeners.keys() - wanted.keys()]
-        retired = {listener.name: self.runtime.snapshot.listeners[listener.name] for listener in gone}
+        self._retired = [listener for listener in self._retired if listener.connections] + gone
+        retired = {listener.name: self.runtime.snapshot.listeners[listener.name] for listener in self._retired}
         self.runtime.snapshot = snapshot.with_retired(retired)
         self.spec = spec
         self.loaded_at = datetime.now(UTC)
@@ -182,8 +186,9 @@ class App:
             self.listeners[name] = listener
             log.info("listening", listener=name, address=str(listener.address))
         for listener in gone:
-            listener.drain()
             listener.close_socket()
+            self._in_turn(listener.drain)
+            self._in_turn(listener.close_idle)
         self._checks.follow(spec, snapshot)
         self.events.publish("reload", {"result": "ok", "version": snapshot.version})
 
@@ -228,10 +233,16 @@ class App:
         self.runtime.draining = True
         self._drain_began = time.monotonic()
         self.events.publish("drain", {"state": "started"})
-        self.runtime.turn.begin()
         for listener in self.listeners.values():
-            listener.drain()
-        self.runtime.turn.end()
+            self._in_turn(listener.drain)
+
+    def _in_turn(self, call: Callable[[], None]) -> None:
+        turn = self.runtime.turn
+        turn.begin()
+        try:
+            call()
+        finally:
+            turn.end()
 
     async def drained(self, pause: float) -> None:
         """Wait until nothing is under way, `shutdown` at the most.
@@ -239,12 +250,24 @@ class App:
         New requests are answered all that time, and for at least `pause` seconds
         while clients are connected: load balancers need a moment to notice.
         """
-        end = self._drain_began + self.spec.shutdown
+        # Draining may have been asked for long ago: `shutdown` counts from now.
+        end = time.monotonic() + self.spec.shutdown
         quiet_from = self._drain_began + pause
-        while time.monotonic() < end and not self._hurry.is_set():
-            connected = any(listener.connections for listener in self.listeners.values())
-            if not self.runtime.in_flight and (not connected or time.monotonic() >= quiet_from):
-                return
+        listeners = [*self.listeners.values(), *self._retired]
+
+        def connected() -> bool:
+            return any(listener.connections for listener in listeners)
+
+        def over() -> bool:
+            return time.monotonic() >= end or self._hurry.is_set()
+
+        while not over() and (self.runtime.in_flight or (connected() and time.monotonic() < quiet_from)):
+            await asyncio.sleep(_POLL_SECONDS)
+        # What is left are idle connections, and answers that their clients still read.
+        for listener in listeners:
+            listener.close_socket()
+            self._in_turn(listener.close_idle)
+        while not over() and connected():
             await asyncio.sleep(_POLL_SECONDS)
 
     async def stop(self) -> None:
@@ -254,7 +277,7 @@ class App:
             await asyncio.gather(self._watch, return_exceptions=True)
         if hasattr(self, "_checks"):
             await self._checks.stop()
-        for listener in self.listeners.values():
+        for listener in (*self.listeners.values(), *self._retired):
             await listener.stop()
         if hasattr(self, "_connector"):
             await self._connector.close()

@@ -550,9 +550,16 @@ class H1ServerConnection(asyncio.Protocol):
         return int(self._waiting or bool(self._queue) or self.receiver is not None)
 
     def drain(self) -> None:
+        """The next answer is the last one, and says so. An idle connection stays open
+        until then: a request may be under way to us, and perhaps nobody may repeat it."""
+        self.draining = True
+
+    def close_idle(self) -> None:
         """Close after the answer that is under way; at once when there is none."""
         self.draining = True
-        if not self.open_streams and self.transport is not None and self._decoder.awaiting_request:
+        if self.open_streams:
+            self._close_after = True
+        elif self.transport is not None and self._decoder.awaiting_request:
             self.transport.close()
 
     def abort(self) -> None:

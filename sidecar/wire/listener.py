@@ -112,6 +112,13 @@ class Listener:
         for connection in list(self.connections):
             connection.drain()
 
+    def close_idle(self) -> None:
+        """Close what nothing is asked on, and the rest after its answer. HTTP/2 connections
+        that drain and tunnels end by themselves."""
+        for connection in list(self.connections):
+            if isinstance(connection, H1ServerConnection | Sniffer):
+                connection.close_idle()
+
     def close_socket(self) -> None:
         """Accept no more."""
         if self._server is not None:
@@ -148,7 +155,7 @@ def bound_socket(address: Address) -> socket.socket:
         sock.listen(_BACKLOG)  # now, so that another process's hold shows here
     except OSError as error:
         sock.close()
-        raise BindError(f"cannot listen on {address}: {error.strerror}{_holder(address, error)}") from None
+        raise BindError(f"cannot listen on {address}: {error.strerror}{holder(address, error)}") from None
     return sock
 
 
@@ -175,8 +182,8 @@ def _is_abandoned(path: str) -> bool:
         return probe.connect_ex(path) in (errno.ECONNREFUSED, errno.ENOENT)
 
 
-def _holder(address: Address, error: OSError) -> str:
-    """Which process holds a port, as far as /proc shows it."""
+def holder(address: Address, error: OSError) -> str:
+    """Which process holds a port, as far as /proc shows it: text to put behind a message."""
     if error.errno != errno.EADDRINUSE:
         return ""
     inodes = _listening_inodes(address.port)

@@ -82,6 +82,11 @@ class Sniffer(asyncio.Protocol):
         its successor will be drained."""
         self.draining = True
 
+    def close_idle(self) -> None:
+        """Nothing was said in all this time."""
+        if self.transport is not None:
+            self.transport.close()
+
     def abort(self) -> None:
         """Close at once."""
         if self.transport is not None:

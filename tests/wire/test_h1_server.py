@@ -583,22 +583,40 @@ def test_an_idle_client_is_closed_and_a_busy_one_is_not(client: Downstream) -> N
 # Drain.
 
 
-def test_a_drained_connection_closes_after_the_answer_under_way(client: Downstream) -> None:
+@pytest.mark.parametrize("how", ["drain", "close_idle"])
+def test_a_drained_connection_closes_after_the_answer_under_way(client: Downstream, how: str) -> None:
     client.say(GET)
-    client.connection.drain()
+    getattr(client.connection, how)()
     assert client.connection.open_streams == 1
     assert client.answer(b"x") == ok(b"x", b"connection: close\r\n")
     assert client.transport.closing
 
 
-def test_a_drained_idle_connection_closes(client: Downstream) -> None:
+def test_a_drained_idle_connection_answers_once_more(client: Downstream) -> None:
     client.connection.drain()
+    assert not client.transport.closing
+    client.say(GET)
+    assert client.answer(b"x") == ok(b"x", b"connection: close\r\n")
+    assert client.transport.closing
+
+
+def test_an_idle_connection_is_closed_when_asked_to(client: Downstream) -> None:
+    client.connection.close_idle()
+    assert client.transport.closing
+
+
+def test_one_whose_answer_has_begun_closes_after_it(client: Downstream) -> None:
+    client.say(GET)
+    client.connection.send_head(ResponseHead(200, [(b"content-length", b"1")], 1), False)
+    client.connection.close_idle()
+    client.connection.send_data(b"x", True)
+    client.connection.flush()
     assert client.transport.closing
 
 
 def test_a_request_of_which_a_part_was_read_is_still_answered(client: Downstream) -> None:
     client.say(GET[:20])
-    client.connection.drain()
+    client.connection.close_idle()
     assert not client.transport.closing
     client.say(GET[20:])
     assert client.answer(b"x") == ok(b"x", b"connection: close\r\n")
