@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from sidecar.model.head import ResponseHead
 from sidecar.model.headers import Headers, get
 
 # https://grpc.github.io/grpc/core/md_doc_statuscodes.html
@@ -72,9 +73,9 @@ def is_grpc(content_type: bytes | None) -> bool:
     return len(content_type) == 16 or content_type[16] in b"+; \t"
 
 
-def head_is_grpc(headers: Headers) -> bool:
+def head_is_grpc(head: ResponseHead) -> bool:
     """Whether an answer says that it is gRPC."""
-    return is_grpc(get(headers, b"content-type"))
+    return is_grpc(get(head.headers, b"content-type")) if head.grpc is None else head.grpc
 
 
 def status_number(headers: Headers) -> int | None:

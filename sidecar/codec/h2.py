@@ -170,7 +170,8 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     # The four pseudo-header fields come first, in any order.
     head = RequestHead(fields[b":method"], fields[b":path"], authority, [*headers[4:]], fields[b":scheme"], length)
     head.fields = headers
-    head.grpc = grpc = is_grpc(fields.get(b"content-type"))
+    content_type = fields.get(b"content-type")
+    head.grpc = grpc = content_type == b"application/grpc" or is_grpc(content_type)
     if grpc:
         head.grpc_timeout = fields.get(b"grpc-timeout")
     return head
@@ -221,18 +222,18 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
 def response_head(headers: tuple[Header, ...], end: bool, bodyless: bool = False) -> ResponseHead | None:
     """The head in a received header list, or None when its status is none
     (RFC 9110 15). `bodyless` says that it answers a HEAD."""
-    length: int | None = None
-    for pair in headers:
-        if pair[0] == b"content-length":
-            length = int(pair[1])
-            break
     status = _STATUS_CODES.get(headers[0][1])
     if status is None:
         return None
+    fields = dict(headers)
+    declared = fields.get(b"content-length")
+    length = None if declared is None else int(declared)
     if length is None and end and not bodyless and status != 304:
         length = 0
     head = ResponseHead(status, [*headers[1:]], length)
     head.fields = headers
+    content_type = fields.get(b"content-type")
+    head.grpc = content_type == b"application/grpc" or is_grpc(content_type)
     return head
 
 

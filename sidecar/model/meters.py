@@ -28,7 +28,9 @@ class Histogram:
         """Add one duration, not negative."""
         self.total += seconds
         index = int(seconds * _SCALE).bit_length()
-        self.counts[index if index < _LAST else _LAST] += 1
+        if index > _LAST:
+            index = _LAST
+        self.counts[index] += 1
 
     @property
     def count(self) -> int:

@@ -110,7 +110,7 @@ class Attempt:
         """The head of a gRPC answer came with nothing behind it: a stream."""
         if not self.told and self.failure is None and self.exchange.attempt is self:
             self.told = True
-            if self.head is not None and head_is_grpc(self.head.headers):
+            if self.head is not None and head_is_grpc(self.head):
                 self.exchange.saw_stream()
             self.exchange.wake(self, HEAD)
 

@@ -1,8 +1,5 @@
 """What the path of a request can wait for."""
 
-from collections.abc import Generator
-from types import coroutine
-
 START = None  # the first step of a coroutine takes no value
 STREAM = 1  # the pool gave a stream
 HEAD = 2  # there is a response head to judge
@@ -13,8 +10,3 @@ DEADLINE = 6  # the exchange's time is over
 IDLE = 7  # nothing moved for the idle timeout
 GONE = 8  # the client gave up
 
-
-@coroutine
-def suspension() -> Generator[None, int, int]:
-    """The bare suspension point: no Task, no Future, `send(event)` goes on."""
-    return (yield)

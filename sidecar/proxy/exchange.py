@@ -1,14 +1,14 @@
 """The path of one request, from its head to its last byte: one coroutine, read top down.
 
 It is driven by hand: connections call `wake`, which sends an event into the
-coroutine, from within their own callbacks. There is no Task and no hop through
-the event loop. See docs/life-of-a-request.md.
+coroutine (PEP 342: a generator that waits where it says `yield`), from within their
+own callbacks. There is no Task and no hop through the event loop. See docs/life-of-a-request.md.
 
 Beside it: waiting.py (events, timers, deadlines), upload.py (the request's body),
 judge.py (verdicts and retries), heads.py and local.py (what the client is told).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from sidecar.model.head import RequestHead, ResponseHead
@@ -18,7 +18,7 @@ from sidecar.policy import classify
 from sidecar.policy.breaker import CLOSED, REFUSED
 from sidecar.proxy import reply
 from sidecar.proxy.attempt import Attempt
-from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, IDLE, START, STREAM, TIMER, suspension
+from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, IDLE, START, STREAM, TIMER
 from sidecar.proxy.heads import client_head, outgoing_head
 from sidecar.proxy.judge import client_time_is_over, count_skipped, delay_before_retry, verdict_of
 from sidecar.proxy.local import send_failure, send_fixed, send_late_failure
@@ -106,7 +106,7 @@ class Exchange(Waiting):
 
     # ------------------------------------------------------------------ the path
 
-    async def _path(self) -> None:  # noqa: C901 - one function, so that the path reads in one place
+    def _path(self) -> Generator[None, int | None, None]:  # noqa: C901 - one function, so that the path reads in one place
         """The whole path. Positions matter; docs/life-of-a-request.md says why."""
         runtime = self.runtime
         head = self.head
@@ -164,7 +164,7 @@ class Exchange(Waiting):
             event: int | None = STREAM
             if stream is None:
                 self._arm(cluster.connect_timeout)
-                event = self._inbox.pop(0) if self._inbox else await suspension()
+                event = self._inbox.pop(0) if self._inbox else (yield)
                 self._disarm()
                 if event != STREAM and event != FAILED:
                     pool.leave(attempt)
@@ -181,7 +181,7 @@ class Exchange(Waiting):
                 self._send(attempt, route)
                 if route.try_timeout and not self.streaming:
                     self._arm(route.try_timeout)
-                event = self._inbox.pop(0) if self._inbox else await suspension()
+                event = self._inbox.pop(0) if self._inbox else (yield)
                 if self._timer_token:
                     self._disarm()
             if event == GONE:
@@ -206,7 +206,7 @@ class Exchange(Waiting):
             self._keep_answer(attempt)
             if delay > 0:
                 self._arm(delay)
-                event = self._inbox.pop(0) if self._inbox else await suspension()
+                event = self._inbox.pop(0) if self._inbox else (yield)
                 self._disarm()
                 now = runtime.turn.now
                 if event == GONE:
@@ -230,7 +230,7 @@ class Exchange(Waiting):
 
         # relay: body chunks go from stream to stream; only the end comes back here
         while not attempt.finished or (self.tunnel and not self.request_ended):
-            event = self._inbox.pop(0) if self._inbox else await suspension()
+            event = self._inbox.pop(0) if self._inbox else (yield)
             if event == GONE:
                 self._cancelled(attempt)
                 return

@@ -128,7 +128,7 @@ def _grpc_code(exchange: "Exchange", attempt: "Attempt", head: ResponseHead) -> 
         code = grpc.status_number(attempt.trailers)
     elif not exchange.bytes_out:  # trailers-only: the head is all there is
         code = grpc.status_number(head.headers)
-    if code is None and grpc.head_is_grpc(head.headers):
+    if code is None and grpc.head_is_grpc(head):
         return grpc.UNKNOWN  # the protocol's word for a missing status
     return code
 

@@ -6,8 +6,8 @@ decided in one place. A base class, not an object of its own: it is made once a
 request, and the path reads its slots all the time.
 """
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from sidecar.codec import grpc
 from sidecar.model.head import RequestHead
@@ -65,7 +65,7 @@ class Waiting:
     _deadline: float
     _deadline_token: int
     _timer_token: int
-    _coroutine: Coroutine[Any, int | None, None]
+    _coroutine: Generator[None, int | None, None]
     # Events that came while the coroutine was running.
     _inbox: list[int | None] | None
     _running: bool
