@@ -69,7 +69,7 @@ class Http1Path:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         config = "clusters: {users: {listen: '127.0.0.1:0', endpoints: ['127.0.0.1:9000']}}"
-        self._world = world = World(config, clock)
+        self.world = world = World(config, clock)
         self._server = H1ServerConnection(world.runtime, beginner(world.runtime, "users"), lambda connection: None)
         self._out = world.accept(self._server)
         self._server.data_received(_REQUEST)
@@ -91,7 +91,7 @@ class Http1Path:
 
     def close(self) -> None:
         """The end of it."""
-        self._world.close()
+        self.world.close()
 
 
 class GrpcPath:
@@ -101,7 +101,7 @@ class GrpcPath:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         config = "clusters: {users: {listen: '127.0.0.1:0', protocol: http2, endpoints: ['127.0.0.1:9000']}}"
-        self._world = world = World(config, clock)
+        self.world = world = World(config, clock)
         self._server = H2ServerConnection(world.runtime, beginner(world.runtime, "users"), lambda connection: None)
         self._out = world.accept(self._server)
         # The peers: a client of our server's side, a server of our client's side.
@@ -147,7 +147,7 @@ class GrpcPath:
 
     def close(self) -> None:
         """The end of it."""
-        self._world.close()
+        self.world.close()
 
 
 PATHS: tuple[Callable[[Clock], Path], ...] = (Http1Path, GrpcPath)

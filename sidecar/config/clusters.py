@@ -189,13 +189,13 @@ class Breaker(Section):
 class Limits(Section):
     """Beyond these the answer is `overloaded`, at once."""
 
-    connections: int = Field(1024, ge=1, le=1_000_000, description="Connections per endpoint. Default 1024.")
+    connections: int = Field(1024, ge=1, le=1_000_000, description="Connections to all endpoints together. Default 1024.")
     pending: int = Field(1024, ge=0, le=1_000_000, description="Requests that wait for a connection. Default 1024.")
     requests: int = Field(1024, ge=1, le=1_000_000, description="Requests in flight. Default 1024.")
 
 
 class HttpCheck(Section):
-    """GET a path; any 2xx is well."""
+    """GET a path; 200 to 399 is well."""
 
     path: Path = Field("/", description="The path to GET.")
     host: Text = Field("", description="The Host header; the endpoint's address when empty.")
