@@ -9,4 +9,3 @@ TIMER = 5  # the wait that the path asked for is over
 DEADLINE = 6  # the exchange's time is over
 IDLE = 7  # nothing moved for the idle timeout
 GONE = 8  # the client gave up
-

@@ -124,7 +124,7 @@ class Exchange(Waiting):
             send_fixed(self, route)
             self._finish()
             return
-        target = self.target = route.target(runtime.rng.random)
+        target = self.target = route.target(runtime.rng.random) if route.bounds else route.targets[0]
         cluster = self.cluster = target.cluster
 
         # admit: before any work is done for it

@@ -37,6 +37,8 @@ class Connector:
         try:
             async with asyncio.timeout(timeout or None):
                 await self._connect(pool, connection)
+                if pool.protocol == "http2":
+                    await connection.greeted()
         except TimeoutError:
             failure = Failure.CONNECT_TIMEOUT
         except (OSError, ssl.SSLError, ValueError):

@@ -14,6 +14,7 @@ from sidecar.model.headers import Headers, without
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.output import write_all
 
 
 class Owner(Protocol):
@@ -293,10 +294,7 @@ class H1ClientConnection(asyncio.Protocol):
         out = self._out
         if out and self.transport is not None:
             self._flushed = True
-            if len(out) == 1:
-                self.transport.write(out[0])
-            else:
-                self.transport.writelines(out)
+            write_all(self.transport, out)
             self._out = []
         if self._upgrade and self._request_ended and self._decoder.tunnelled and not self._response_ended:
             self._half_close()

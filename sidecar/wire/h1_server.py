@@ -17,6 +17,7 @@ from sidecar.model.headers import Headers, get, without
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.output import write_all
 from sidecar.wire.peer import peer_of, reset_connection
 
 # What a client may send ahead while it waits for answers.
@@ -483,10 +484,7 @@ class H1ServerConnection(asyncio.Protocol):
         out = self._out
         if out and self.transport is not None:
             self._out = []
-            if len(out) == 1:
-                self.transport.write(out[0])
-            else:
-                self.transport.writelines(out)
+            write_all(self.transport, out)
         if self._awaiting_send:
             self._awaiting_send = False
             self._finish_writing()
@@ -494,7 +492,7 @@ class H1ServerConnection(asyncio.Protocol):
     def _flush_out(self) -> None:
         out, self._out = self._out, []
         if out and self.transport is not None:
-            self.transport.writelines(out)
+            write_all(self.transport, out)
 
     def _finish_writing(self) -> None:
         """Close, or first drop what the client is still sending."""

@@ -1,5 +1,6 @@
 """HTTP/2 upstream: one connection to an endpoint, many exchanges at once."""
 
+import asyncio
 from typing import Any, Protocol
 
 from sidecar.codec.h2 import (
@@ -59,6 +60,7 @@ class H2ClientConnection(H2Connection):
         "_drain_told",
         "_failure",
         "_freed",
+        "_greeting",
         "_ping_interval",
         "_ping_pending",
         "_ping_token",
@@ -76,6 +78,7 @@ class H2ClientConnection(H2Connection):
         self.idle_since = 0.0  # when its last stream ended, for the pool
         self.limit = ASSUMED_STREAMS
         self._announced = False  # whether the peer's first SETTINGS came
+        self._greeting: asyncio.Future[None] | None = None  # who waits for them
         self._drain_told = False
         self._failure = Failure.RESET  # what the streams are told that are left at the end
         self._freed = False  # whether the owner is to hear of free streams
@@ -96,6 +99,19 @@ class H2ClientConnection(H2Connection):
     def usable(self) -> bool:
         """Whether it takes new streams, now or when others have ended."""
         return not self.draining
+
+    async def greeted(self) -> None:
+        """Wait for the server's SETTINGS (RFC 9113 3.4); OSError when it closes first.
+
+        A socket that was accepted proves little: the kernel does that for a process
+        that hangs or is about to go. What is sent before it has said a word may have
+        been read or not, so that no call could be repeated safely.
+        """
+        if self.closed:
+            raise ConnectionResetError("closed before its SETTINGS")
+        if not self._announced:
+            self._greeting = asyncio.get_running_loop().create_future()
+            await self._greeting
 
     def open(self, receiver: Receiver) -> H2ClientStream | None:
         """A new stream, or None when there is none free."""
@@ -169,7 +185,7 @@ class H2ClientConnection(H2Connection):
 
     # Events.
 
-    def _dispatch(self, events: list[Any]) -> None:
+    def _dispatch(self, events: list[Any]) -> None:  # noqa: C901 - one loop over every kind
         """Tell of every event; inline for the same reason as in the server."""
         streams = self.streams
         stream: H2ClientStream | None
@@ -242,7 +258,11 @@ class H2ClientConnection(H2Connection):
         before = self.limit
         self.limit = stream_limit(event.settings, before if self._announced else -1)
         self._announced = True
-        if self.limit > before:
+        if self._greeting is not None:
+            if not self._greeting.done():
+                self._greeting.set_result(None)
+            self._greeting = None
+        elif self.limit > before:
             self._freed = True
         # A new INITIAL_WINDOW_SIZE moves every stream's window.
         self._window_opened(0)
@@ -322,4 +342,6 @@ class H2ClientConnection(H2Connection):
 
     def _lost(self) -> None:
         self.runtime.timers.cancel(self._ping_token)
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(ConnectionResetError("closed before its SETTINGS"))
         self.owner.on_closed(self)

@@ -82,9 +82,15 @@ class Listener:
     # Forward mode: CONNECT.
 
     def _begin_forward(self, stream: Any, head: RequestHead, end: bool) -> None:
-        """A CONNECT to a host that a route names is looked into; all else takes the path."""
+        """A CONNECT to a host that a route names is looked into; all else takes the path,
+        and so does a CONNECT over HTTP/2, as a tunnel to the route's cluster."""
         listener = self.runtime.snapshot.listeners.get(self.name)
-        if head.method == b"CONNECT" and listener is not None and listener.table.knows_host(head.authority):
+        if (
+            head.method == b"CONNECT"
+            and isinstance(stream, H1ServerConnection)
+            and listener is not None
+            and listener.table.knows_host(head.authority)
+        ):
             stream.detach(lambda: self._inside(head, stream.peer))
         else:
             self._exchange(stream, head, end)
