@@ -20,7 +20,7 @@ from sidecar.config import clusters as cluster_config
 from sidecar.config.errors import ConfigError, ConfigErrors
 from sidecar.config.load import load_file
 from sidecar.config.schema import Spec
-from sidecar.config.watch import fingerprint, watch
+from sidecar.config.watch import Fingerprint, fingerprint, watch
 from sidecar.health.checks import Checks
 from sidecar.model.address import Address
 from sidecar.proxy.runtime import Runtime
@@ -64,6 +64,7 @@ class App:
         # Removed by a reload; their last connections are still being answered.
         self._retired: list[Listener] = []
         self._env = env
+        self._seen: Fingerprint | None = None  # the file as it was read last
         self._rng = rng or random.Random()
         self._admin: admin.AdminServer | None = None
         self._connector: Connector
@@ -86,7 +87,7 @@ class App:
 
     async def start(self) -> None:
         """Load, assemble, bind, serve."""
-        seen = fingerprint(self.path)
+        self._seen = fingerprint(self.path)
         self.spec = load_file(self.path, self._env)
         loop = asyncio.get_running_loop()
         turn = Turn(loop)
@@ -110,7 +111,7 @@ class App:
         self._checks.follow(self.spec, self.runtime.snapshot)
         for name, listener in self.listeners.items():
             log.info("listening", listener=name, address=str(listener.address))
-        self._watch = asyncio.create_task(watch(self.path, _WATCH_SECONDS, self._on_file_changed, seen))
+        self._watch = asyncio.create_task(self._watch_file())
         log.info("started", service=self.service, version=self.version, config=self.path)
 
     async def _bind(self, name: str, address: Address, mode: str) -> Listener:
@@ -140,12 +141,16 @@ class App:
 
     # ----------------------------------------------------------------------- reload
 
+    async def _watch_file(self) -> None:
+        await watch(self.path, _WATCH_SECONDS, self._on_file_changed, self._seen, loaded=lambda: self._seen)
+
     def _on_file_changed(self) -> None:
         self._spawned = asyncio.ensure_future(self.reload())
 
     async def reload(self) -> list[str]:
         """Read the file again: [] when it is live now, else its errors and no change."""
         async with self._reloading:
+            self._seen = fingerprint(self.path)
             try:
                 spec = load_file(self.path, self._env)
                 await self._apply(spec)
@@ -261,14 +266,15 @@ class App:
         def over() -> bool:
             return time.monotonic() >= end or self._hurry.is_set()
 
-        while not over() and (self.runtime.in_flight or (connected() and time.monotonic() < quiet_from)):
-            await asyncio.sleep(_POLL_SECONDS)
+        def quiet() -> bool:
+            return not self.runtime.in_flight and (not connected() or time.monotonic() >= quiet_from)
+
+        await _until(lambda: over() or quiet())
         # What is left are idle connections, and answers that their clients still read.
         for listener in listeners:
             listener.close_socket()
             self._in_turn(listener.close_idle)
-        while not over() and connected():
-            await asyncio.sleep(_POLL_SECONDS)
+        await _until(lambda: over() or not connected())
 
     async def stop(self) -> None:
         """Close everything. Safe to call after a failed start."""
@@ -324,6 +330,13 @@ class App:
         if self._access_log is not None:
             self._access_log.reopen()
         self._on_file_changed()
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    while True:
+        if true():
+            return
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _client_tls(tls: cluster_config.Tls) -> ClientTls:

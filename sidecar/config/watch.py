@@ -54,6 +54,7 @@ async def watch(
     on_change: Callable[[], None],
     seen: Fingerprint | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    loaded: Callable[[], Fingerprint | None] = lambda: None,
 ) -> None:
     """Call `on_change` after each change of content, until cancelled.
 
@@ -61,11 +62,14 @@ async def watch(
     so that a half-written file is not read; the same content in another file is
     no change. `seen` is the fingerprint of what was loaded (taken before loading,
     so that nothing slips between); without it what the first poll finds is known.
+    `loaded` tells what was loaded since then, also by others: a file that is changed,
+    loaded by them and changed back between two polls has changed after all.
     """
     known = seen if seen is not None else fingerprint(path)
     candidate: Fingerprint | None = None
     while True:
         await sleep(interval)
+        known = loaded() or known
         now = fingerprint(path)
         if now is None or (known is not None and now.digest == known.digest):
             candidate = None

@@ -15,10 +15,11 @@ class Poller:
 
     def __init__(self, path: Path, seen: Fingerprint | None = None) -> None:
         self.changes = 0
+        self.loaded: Fingerprint | None = None
         self.waits: list[float] = []
         self._asleep = asyncio.Event()
         self._awake = asyncio.Event()
-        self.task = asyncio.create_task(watch(str(path), 2.0, self._changed, seen, self._sleep))
+        self.task = asyncio.create_task(watch(str(path), 2.0, self._changed, seen, self._sleep, lambda: self.loaded))
 
     def _changed(self) -> None:
         self.changes += 1
@@ -161,3 +162,15 @@ def test_a_fingerprint_tells_content_apart_even_with_equal_times(tmp_path: Path)
     assert two is not None
     assert one[:4] == two[:4]
     assert one != two
+
+
+async def test_what_others_loaded_meanwhile_counts(tmp_path: Path, poller: Start) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("1")
+    watched = poller(path, fingerprint(str(path)))
+    assert await watched.poll() == 0
+    # Changed, loaded by somebody else, and changed back, all between two polls
+    path.write_text("2")
+    watched.loaded = fingerprint(str(path))
+    path.write_text("1")
+    assert [await watched.poll(), await watched.poll()] == [0, 1]

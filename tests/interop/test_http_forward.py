@@ -1,11 +1,14 @@
 """Forward mode: the sidecar as HTTP_PROXY of curl and aiohttp, with absolute-form and CONNECT."""
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import h2.connection
+import h2.events
 import pytest
 import trustme
 from aiohttp import web
@@ -189,6 +192,26 @@ async def test_a_connect_is_refused_outside_of_forward_mode(http_service: HttpSe
     async with running(config([http_service.address])) as app:
         answer = await curl("--proxytunnel", "--proxy", f"http://{app.address('out')}", "http://web.internal/echo")
     assert (answer.exit, answer.info["http_connect"]) == (56, 400)
+
+
+async def test_a_connect_over_http2_is_a_tunnel_to_the_routes_cluster(app: App) -> None:
+    peer = h2.connection.H2Connection()
+    peer.initiate_connection()
+    peer.send_headers(1, [(":method", "CONNECT"), (":authority", "web.internal:80")])
+    peer.send_data(1, b"GET /bytes/5 HTTP/1.1\r\nhost: web.internal\r\nconnection: close\r\n\r\n")
+    address = app.address("out")
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    got = b""
+    ended = False
+    while not ended:
+        writer.write(peer.data_to_send())
+        for event in peer.receive_data(await reader.read(65536)):
+            if isinstance(event, h2.events.DataReceived):
+                got += event.data
+            ended = ended or isinstance(event, h2.events.StreamEnded | h2.events.StreamReset)
+    writer.close()
+    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert got.endswith(pattern(5))
 
 
 async def test_a_proxied_upload_and_download_are_whole(proxy: str) -> None:
