@@ -252,7 +252,7 @@ def _route(spec: l.Route, whole: Spec, clusters: dict[str, Cluster], old: r.Rout
         request_timeout=timeouts.request,
         try_timeout=timeouts.try_,
         idle_timeout=timeouts.idle,
-        streams=MethodSet(timeouts.streams),
+        streams=MethodSet(timeouts.streams) if timeouts.streams else None,
         rewrite=_rewrite(spec),
         plain=spec.rewrite is None and common["request_headers"] is None,
         **common,

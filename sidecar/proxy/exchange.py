@@ -18,7 +18,7 @@ from sidecar.policy import classify
 from sidecar.policy.breaker import CLOSED, REFUSED
 from sidecar.proxy import reply
 from sidecar.proxy.attempt import Attempt
-from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, IDLE, START, STREAM, TIMER
+from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, HEAD, IDLE, START, STREAM, TIMER
 from sidecar.proxy.heads import client_head, outgoing_head
 from sidecar.proxy.judge import client_time_is_over, count_skipped, delay_before_retry, verdict_of
 from sidecar.proxy.local import send_failure, send_fixed, send_late_failure
@@ -184,18 +184,24 @@ class Exchange(Waiting):
                 event = self._inbox.pop(0) if self._inbox else (yield)
                 if self._timer_token:
                     self._disarm()
-            if event == GONE:
-                self._cancelled(attempt)
-                return
-            if event == IDLE:
-                attempt.failure = Failure.IDLE_TIMEOUT
-            elif event in (TIMER, DEADLINE) and attempt.failure is None:
-                attempt.failure = Failure.TIMEOUT
+            if event != HEAD:
+                if event == GONE:
+                    self._cancelled(attempt)
+                    return
+                if event == IDLE:
+                    attempt.failure = Failure.IDLE_TIMEOUT
+                elif event in (TIMER, DEADLINE) and attempt.failure is None:
+                    attempt.failure = Failure.TIMEOUT
 
-            # judge and retry: or be content with what there is
+            # judge and retry: or be content with what there is, unless that is nothing
+            # but a gRPC status
             answer = attempt.head
-            silent = self.grpc and attempt.finished and not attempt.held  # a gRPC status and nothing else
-            if answer is not None and answer.status < 400 and attempt.failure is None and not silent:
+            if (
+                answer is not None
+                and answer.status < 400
+                and attempt.failure is None
+                and (not self.grpc or attempt.held or not attempt.finished)
+            ):
                 break
             now = runtime.turn.now
             delay = delay_before_retry(self, attempt, route, cluster, now)
@@ -318,10 +324,7 @@ class Exchange(Waiting):
         self.status = head.status
         self.tunnel = head.status == 101 or (head.status < 300 and self.head.method == b"CONNECT")
         self.active_at = self.runtime.turn.now
-        # An unlisted gRPC method's own error passes byte for byte: a note would stand
-        # among its trailers.
-        unnoted = self.skipped is None or (self.grpc and self.skipped is Skipped.NOT_IDEMPOTENT)
-        if self.number > 1 or not unnoted or route.response_headers is not None:
+        if self.number > 1 or self.skipped is not None or route.response_headers is not None:
             head = client_head(self, attempt, head, route)
         if not attempt.held and attempt.trailers is None:
             attempt.committed = True
@@ -437,8 +440,11 @@ class Exchange(Waiting):
         self._done = True
         runtime = self.runtime
         runtime.in_flight -= 1
-        if self._deadline_token or self._timer_token:
-            self._stop_timers()
+        if self._deadline_token:
+            runtime.timers.cancel(self._deadline_token)
+            self._deadline_token = 0
+        if self._timer_token:
+            self._disarm()
         cluster = self.cluster
         if self._admitted and cluster is not None:
             cluster.requests.release()

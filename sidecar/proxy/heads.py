@@ -66,9 +66,10 @@ def client_head(exchange: "Exchange", attempt: "Attempt", head: ResponseHead, ro
     edit = route.response_headers
     headers = head.headers if edit is None else edit.apply(head.headers)
     said = notes(exchange)
+    if exchange.number == 1 and exchange.grpc and exchange.skipped is Skipped.NOT_IDEMPOTENT:
+        # An unlisted method's own error passes byte for byte.
+        return head if edit is None else ResponseHead(head.status, headers, head.length)
     if said and exchange.grpc and attempt.finished and attempt.trailers is None and not attempt.held:
-        if exchange.number == 1 and exchange.skipped is Skipped.NOT_IDEMPOTENT:
-            return ResponseHead(head.status, headers, head.length)
         attempt.trailers = without(headers, _HEAD_FIELDS)
         headers = [pair for pair in headers if pair[0] in _HEAD_FIELDS]
     return ResponseHead(head.status, [*headers, *said], head.length)

@@ -114,9 +114,9 @@ def verdict_of(exchange: "Exchange", attempt: "Attempt") -> Verdict:
     assert head is not None  # what has no failure has a head
     if exchange.grpc:
         code = attempt.code = _grpc_code(exchange, attempt, head)
-        if code is not None:
+        if code:
             return classify.of_grpc(code)
-    return classify.of_status(head.status)
+    return Verdict.SUCCESS if head.status < 400 else classify.of_status(head.status)
 
 
 def _grpc_code(exchange: "Exchange", attempt: "Attempt", head: ResponseHead) -> int | None:

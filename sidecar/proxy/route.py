@@ -100,7 +100,7 @@ class Route:
     request_timeout: float = 15.0
     try_timeout: float = 0.0
     idle_timeout: float = 300.0
-    streams: MethodSet = field(default_factory=MethodSet)
+    streams: MethodSet | None = None
     rewrite: Rewrite | None = None
     request_headers: HeaderEdit | None = None
     response_headers: HeaderEdit | None = None

@@ -106,13 +106,6 @@ class Waiting:
             self.runtime.timers.cancel(self._timer_token)
             self._timer_token = 0
 
-    def _stop_timers(self) -> None:
-        if self._deadline_token:
-            self.runtime.timers.cancel(self._deadline_token)
-            self._deadline_token = 0
-        if self._timer_token:
-            self._disarm()
-
     def on_timer(self, token: int) -> None:
         """A wait of the path, the deadline, or a look whether anything still moves."""
         if token == self._timer_token:
@@ -134,7 +127,7 @@ class Waiting:
         """The deadline of a gRPC call: its own, and the default one unless it streams."""
         head = self.head
         timeout = route.request_timeout
-        if head.path in cluster.streaming or head.path in route.streams:
+        if head.path in cluster.streaming or (route.streams is not None and head.path in route.streams):
             self.streaming = True
             timeout = 0.0
         value = get(head.headers, b"grpc-timeout") if head.grpc is None else head.grpc_timeout

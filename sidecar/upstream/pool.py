@@ -251,10 +251,9 @@ class H2Pool(_Pool):
         """A stream, a Failure, or None: then the waiter is told."""
         if not self.waiters:
             for connection in self.connections:
-                if connection.free_streams > 0:
-                    stream = connection.open(waiter)
-                    if stream is not None:
-                        return stream
+                stream = connection.open(waiter)  # None where there is none free
+                if stream is not None:
+                    return stream
         failure = self._wait(waiter)
         if failure is None and not self.dialling:
             self._dial()
