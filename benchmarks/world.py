@@ -18,9 +18,11 @@ Clock = Callable[[], float]
 
 
 class Transport:
-    """Takes what is written. `take` gives it out; `closing` says that it was closed."""
+    """Takes what is written. `take` gives it out; `closing` says that it was closed,
+    `protocol` who is to be told of what comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: Any) -> None:
+        self.protocol = protocol
         self.closing = False
         self._out: list[bytes] = []
         self.write = self._out.append
@@ -36,6 +38,10 @@ class Transport:
     def get_extra_info(self, name: str) -> Any:
         """The peer's address alone is known."""
         return ("127.0.0.1", 40000) if name == "peername" else None
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Another one takes over."""
+        self.protocol = protocol
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is buffered."""
@@ -94,7 +100,7 @@ class World:
 
     def accept(self, connection: Any) -> Transport:
         """A client has connected."""
-        transport = Transport()
+        transport = Transport(connection)
         connection.connection_made(transport)
         self.turn.begin()
         self.turn.end()  # what the connection says first
@@ -102,7 +108,7 @@ class World:
 
     def connect(self, connection: Any) -> Transport:
         """Give a connection a transport, and hand it to the pool that waits first."""
-        transport = Transport()
+        transport = Transport(connection)
         connection.connection_made(transport)
         self.turn.begin()
         self.dials.pools.pop(0).on_connected(connection)
