@@ -21,7 +21,7 @@ from tests.interop.grpc_calls import (
     unary,
 )
 from tests.support import faults
-from tests.support.fault_server import Exchange, FaultServer, Step, refusing_port
+from tests.support.fault_server import Accept, Connection, Exchange, FaultServer, Step, refusing_port
 from tests.support.grpc_service import GrpcService
 from tests.support.sidecar import running
 
@@ -104,6 +104,25 @@ async def test_calls_below_a_goaway_finish_and_those_above_move() -> None:
         gate.set()
         assert (await below).messages == (b"below",)
         assert (len(server.requests), len(server.connections)) == (2, 2)
+        await quiet(app)
+
+
+async def reads_a_little_and_resets(connection: Connection) -> None:
+    """A process that is about to go: the kernel accepted for it, and it never says a word."""
+    await connection.fill()
+    connection.reset()
+
+
+@pytest.mark.parametrize("accept", [reads_a_little_and_resets, faults.close_at_accept, faults.never_read])
+async def test_a_server_that_never_said_a_word_has_run_nothing(accept: Accept) -> None:
+    async with (
+        FaultServer(then=done, accepts=(accept,)) as server,
+        running(config(server.address, timeouts={"connect": "200ms"})) as app,
+        through(app) as channel,
+    ):
+        outcome = await unary(channel, "Unary", b"m")
+        assert outcome.messages == (b"done",)
+        assert (len(server.requests), len(server.connections)) == (1, 2)
         await quiet(app)
 
 
