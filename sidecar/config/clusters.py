@@ -189,7 +189,9 @@ class Breaker(Section):
 class Limits(Section):
     """Beyond these the answer is `overloaded`, at once."""
 
-    connections: int = Field(1024, ge=1, le=1_000_000, description="Connections to all endpoints together. Default 1024.")
+    connections: int = Field(
+        1024, ge=1, le=1_000_000, description="Connections to all endpoints together. Default 1024."
+    )
     pending: int = Field(1024, ge=0, le=1_000_000, description="Requests that wait for a connection. Default 1024.")
     requests: int = Field(1024, ge=1, le=1_000_000, description="Requests in flight. Default 1024.")
 
