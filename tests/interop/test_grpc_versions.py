@@ -50,7 +50,7 @@ async def test_a_grpc_error_of_an_http1_upstream() -> None:
         200, b"", [(b"content-type", b"application/grpc")], [(b"grpc-status", b"5"), (b"grpc-message", b"gone%21")]
     )
     async with (
-        FaultServer(step, faults.answer(503, b"overloaded"), then=faults.answer(404)) as server,
+        FaultServer(step, faults.answer(503, b""), then=faults.answer(404, b"")) as server,
         running(config(server.address, protocol="http1")) as app,
         through(app) as channel,
     ):
