@@ -75,7 +75,7 @@ def is_grpc(content_type: bytes | None) -> bool:
 
 def head_is_grpc(head: ResponseHead) -> bool:
     """Whether an answer says that it is gRPC."""
-    return is_grpc(get(head.headers, b"content-type")) if head.grpc is None else head.grpc
+    return is_grpc(get(head.headers, b"content-type"))
 
 
 def status_number(headers: Headers) -> int | None:

@@ -40,7 +40,7 @@ from ngh2 import NGH2Error as H2Error
 from sidecar.codec.fields import HOP_BY_HOP
 from sidecar.codec.grpc import is_grpc
 from sidecar.model.head import RequestHead, ResponseHead
-from sidecar.model.headers import Header, Headers
+from sidecar.model.headers import Header, Headers, get
 from sidecar.model.outcome import Failure
 
 __all__ = [
@@ -219,22 +219,35 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
     )
 
 
+class ReceivedHead(ResponseHead):
+    """A response as it came over HTTP/2. Its length is looked up when somebody asks:
+    between two HTTP/2 peers nobody does."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, status: int, fields: tuple[Header, ...], end: bool) -> None:
+        self.status = status
+        self.headers = [*fields[1:]]  # without :status, which comes first and alone
+        self.fields = fields
+        self._end = end
+
+    @property
+    def length(self) -> int | None:  # type: ignore[override]
+        """The Content-Length; without one, 0 where there is no body and else None."""
+        declared = get(self.headers, b"content-length")
+        if declared is not None:
+            return int(declared)
+        return 0 if self._end else None
+
+
 def response_head(headers: tuple[Header, ...], end: bool, bodyless: bool = False) -> ResponseHead | None:
     """The head in a received header list, or None when its status is none
-    (RFC 9110 15). `bodyless` says that it answers a HEAD."""
+    (RFC 9110 15). `bodyless` says that it answers a HEAD: then no length means that
+    none is known."""
     status = _STATUS_CODES.get(headers[0][1])
     if status is None:
         return None
-    fields = dict(headers)
-    declared = fields.get(b"content-length")
-    length = None if declared is None else int(declared)
-    if length is None and end and not bodyless and status != 304:
-        length = 0
-    head = ResponseHead(status, [*headers[1:]], length)
-    head.fields = headers
-    content_type = fields.get(b"content-type")
-    head.grpc = content_type == b"application/grpc" or is_grpc(content_type)
-    return head
+    return ReceivedHead(status, headers, end and not bodyless and status != 304)
 
 
 def request_fields(head: RequestHead) -> Sequence[Header]:

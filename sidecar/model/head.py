@@ -60,18 +60,16 @@ class ResponseHead:
 
     `length` is the declared body length in bytes, or None when only the end of
     the stream tells. HTTP/1.1's phrase is not kept: it says nothing (RFC 9112 4).
-    `fields` is the whole header list of an HTTP/2 response that nobody changed,
-    `grpc` whether it says that it is gRPC, or None where nobody looked yet.
+    `fields` is the whole header list of an HTTP/2 response that nobody changed.
     """
 
-    __slots__ = ("fields", "grpc", "headers", "length", "status")
+    __slots__ = ("fields", "headers", "length", "status")
 
     def __init__(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.status = status
         self.headers = headers
         self.length = length
         self.fields: tuple[Header, ...] | None = None
-        self.grpc: bool | None = None
 
     def __repr__(self) -> str:
         return f"ResponseHead({self.status} {self.headers!r})"

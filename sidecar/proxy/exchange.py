@@ -245,7 +245,8 @@ class Exchange(Waiting):
                 return
 
         # settle and finish
-        self._settle(attempt, verdict_of(self, attempt))
+        plain = self.status < 400 and not self.grpc
+        self._settle(attempt, _SUCCESS if plain else verdict_of(self, attempt))
         self.code = attempt.code or 0
         if not (self.request_ended and attempt.sent):
             attempt.give_back()
@@ -332,12 +333,10 @@ class Exchange(Waiting):
         else:
             self.stream.send_head(head, False)
             attempt.hand_over()
-        if not attempt.finished:
-            self._outlast_commit(attempt, head, route)
-
-    def _outlast_commit(self, attempt: Attempt, head: ResponseHead, route: Route) -> None:
-        """The answer goes on: a probe's breaker need not wait for its end, and what
-        bounds it from here on may be the idle timeout."""
+        if attempt.finished:
+            return
+        # The answer goes on: a probe's breaker need not wait for its end, and what
+        # bounds it from here on may be the idle timeout.
         if attempt.endpoint.breaker.state != CLOSED and not attempt.settled:
             self._prove(attempt, head)
         sooner = not self._deadline_token or self.active_at + route.idle_timeout < self._deadline

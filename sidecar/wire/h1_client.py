@@ -55,6 +55,7 @@ class H1ClientConnection(asyncio.Protocol):
         "_response_ended",
         "_upgrade",
         "dirty",
+        "idle_hint",
         "idle_since",
         "owner",
         "receiver",
@@ -75,6 +76,7 @@ class H1ClientConnection(asyncio.Protocol):
         self.write_paused = False
         self.used = 0
         self.idle_since = 0.0
+        self.idle_hint = 0  # what the server said of its idle timeout, in seconds, or 0
         self._decoder = h1.ResponseDecoder(self)
         self._out: list[bytes] = []
         self._busy = False
@@ -99,11 +101,6 @@ class H1ClientConnection(asyncio.Protocol):
         self._response_ended = False
         self._interim = 0
         return self
-
-    @property
-    def idle_hint(self) -> int:
-        """What the server said of its idle timeout, in seconds, or 0."""
-        return self._decoder.idle_hint
 
     # From the transport.
 
@@ -294,7 +291,10 @@ class H1ClientConnection(asyncio.Protocol):
         out = self._out
         if out and self.transport is not None:
             self._flushed = True
-            write_all(self.transport, out)
+            if len(out) == 1:
+                self.transport.write(out[0])  # a request without a body, or one chunk of it
+            else:
+                write_all(self.transport, out)
             self._out = []
         if self._upgrade and self._request_ended and self._decoder.tunnelled and not self._response_ended:
             self._half_close()
@@ -323,6 +323,7 @@ class H1ClientConnection(asyncio.Protocol):
             self.resume()
         if self._decoder.keep_alive and self._decoder.between_messages and self.transport is not None:
             self.idle_since = self.turn.now
+            self.idle_hint = self._decoder.idle_hint
             self.owner.on_idle(self)
         else:
             self.close()
