@@ -154,6 +154,23 @@ _STATUS_FIELDS: dict[int, Header] = {code: (b":status", b"%d" % code) for code i
 _STATUS_CODES: dict[bytes, int] = {field[1]: code for code, field in _STATUS_FIELDS.items()}
 
 
+class ReceivedRequest(RequestHead):
+    """A request as it came over HTTP/2, its four pseudo-header fields first and in any
+    order. Its header fields are listed when somebody asks: where it goes on over
+    HTTP/2 unchanged nobody does."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        """`request_head` fills it: one call less per request."""
+
+    @property
+    def headers(self) -> Headers:  # type: ignore[override]
+        """The header fields."""
+        assert self.fields is not None
+        return [*self.fields[4:]]
+
+
 def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     """The head in a received header list, or None when it is malformed
     (RFC 9113 8.3.1). `end` is END_STREAM."""
@@ -167,13 +184,17 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     if not end:
         declared = fields.get(b"content-length")
         length = None if declared is None else int(declared)
-    # The four pseudo-header fields come first, in any order.
-    head = RequestHead(fields[b":method"], fields[b":path"], authority, [*headers[4:]], fields[b":scheme"], length)
-    head.fields = headers
     content_type = fields.get(b"content-type")
-    head.grpc = grpc = content_type == b"application/grpc" or is_grpc(content_type)
-    if grpc:
-        head.grpc_timeout = fields.get(b"grpc-timeout")
+    head = ReceivedRequest()
+    head.fields = headers
+    head.method = fields[b":method"]
+    head.path = fields[b":path"]
+    head.authority = authority
+    head.scheme = fields[b":scheme"]
+    head.length = length
+    head.upgrade = b""
+    head.grpc = content_type == b"application/grpc" or is_grpc(content_type)
+    head.grpc_timeout = fields.get(b"grpc-timeout")
     return head
 
 
@@ -219,17 +240,21 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
     )
 
 
-class ReceivedHead(ResponseHead):
-    """A response as it came over HTTP/2. Its length is looked up when somebody asks:
-    between two HTTP/2 peers nobody does."""
+class ReceivedResponse(ResponseHead):
+    """A response as it came over HTTP/2, looked into when somebody asks."""
 
     __slots__ = ("_end",)
 
     def __init__(self, status: int, fields: tuple[Header, ...], end: bool) -> None:
         self.status = status
-        self.headers = [*fields[1:]]  # without :status, which comes first and alone
         self.fields = fields
         self._end = end
+
+    @property
+    def headers(self) -> Headers:  # type: ignore[override]
+        """The header fields: :status comes first and alone."""
+        assert self.fields is not None
+        return [*self.fields[1:]]
 
     @property
     def length(self) -> int | None:  # type: ignore[override]
@@ -247,7 +272,7 @@ def response_head(headers: tuple[Header, ...], end: bool, bodyless: bool = False
     status = _STATUS_CODES.get(headers[0][1])
     if status is None:
         return None
-    return ReceivedHead(status, headers, end and not bodyless and status != 304)
+    return ReceivedResponse(status, headers, end and not bodyless and status != 304)
 
 
 def request_fields(head: RequestHead) -> Sequence[Header]:
