@@ -40,7 +40,11 @@ _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?i)timeout\s*=\s*(\d{1,6})")
 _PARSED, _COUNTED, _RAW, _HELD, _HEADS, _STOPPED = 0, 1, 2, 3, 4, 5
 
 # One call into C for each field of a head.
-_line = b"%b: %b\r\n".__mod__
+_line = b": ".join
+# The empty line behind the last field, and the end of that line.
+_END = (b"", b"")
+# The only `TE` that a decoder lets through.
+_TE = (b"te", b"trailers")
 
 # What llhttp's feed raises: bad bytes, our own refusals, and the end of HTTP.
 _STOPS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -349,7 +353,7 @@ class RequestDecoder(_Decoder):
             elif name == b"upgrade":
                 upgrades += tokens([pair], b"upgrade")
             elif name == b"te" and b"trailers" in tokens([pair], b"te"):
-                kept.append((b"te", b"trailers"))
+                kept.append(_TE)
         if named:
             # `Connection: te` is how HTTP/1 says TE; trailers are relayed, so it stays.
             dropped = {name for name in named if name not in PROTECTED and name != b"te"}
@@ -628,7 +632,7 @@ class _Deaf:
 _DEAF = _Deaf()
 
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 
 # Methods whose request without a body says nothing of a length (RFC 9110 8.6).
 _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE", b"CONNECT"))
@@ -636,21 +640,21 @@ _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE",
 
 def encode_request(head: RequestHead, end: bool) -> tuple[bytes, bool]:
     """The bytes of a request head, and whether its body is to be chunked."""
+    headers = head.headers
+    lines = [b"%b %b HTTP/1.1" % (head.method, head.path), b"host: " + head.authority, *map(_line, headers)]
     chunked = False
-    framing = b"\r\n"
     if head.upgrade:
-        framing = b"connection: upgrade\r\nupgrade: %b\r\n\r\n" % head.upgrade
+        lines += (b"connection: upgrade", b"upgrade: " + head.upgrade)
     elif not end:
         if head.length is None:
             chunked = True
-            framing = b"transfer-encoding: chunked\r\n\r\n"
-    elif head.method not in _BODYLESS_METHODS and not _has(head.headers, b"content-length"):
-        framing = b"content-length: 0\r\n\r\n"
-    fields = b"".join(map(_line, head.headers))
-    if b"\nte: " in fields or fields.startswith(b"te: "):
-        framing = b"connection: te\r\n" + framing
-    line = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b"
-    return line % (head.method, head.path, head.authority, fields, framing), chunked
+            lines.append(b"transfer-encoding: chunked")
+    elif head.method not in _BODYLESS_METHODS and not _has(headers, b"content-length"):
+        lines.append(b"content-length: 0")
+    if _TE in headers:
+        lines.append(b"connection: te")
+    lines += _END
+    return b"\r\n".join(lines), chunked
 
 
 def encode_response(head: ResponseHead, end: bool, chunkable: bool, connection: bytes) -> tuple[bytes, bool]:
@@ -661,24 +665,24 @@ def encode_response(head: ResponseHead, end: bool, chunkable: bool, connection: 
     the standard one (RFC 9112 4: clients ignore it).
     """
     status = head.status
-    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *map(_line, head.headers)]
     chunked = False
-    framing = b"\r\n"
     if head.length is None and status >= 200:
         if not end:
             if chunkable:
                 chunked = True
-                framing = b"transfer-encoding: chunked\r\n\r\n"
+                lines.append(b"transfer-encoding: chunked")
         elif status != 204 and status != 304:
-            framing = b"content-length: 0\r\n\r\n"
+            lines.append(b"content-length: 0")
     if connection:
-        framing = b"connection: %b\r\n%b" % (connection, framing)
-    return b"%b%b%b" % (line, b"".join(map(_line, head.headers)), framing), chunked
+        lines.append(b"connection: " + connection)
+    lines += _END
+    return b"\r\n".join(lines), chunked
 
 
 def encode_trailers(trailers: Headers) -> bytes:
     """The last chunk and the trailer section."""
-    return b"".join([b"0\r\n", *map(_line, trailers), b"\r\n"])
+    return b"\r\n".join([b"0", *map(_line, trailers), *_END])
 
 
 def _has(headers: Headers, name: bytes) -> bool:

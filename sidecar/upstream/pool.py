@@ -163,7 +163,8 @@ class H1Pool(_Pool):
             age = now - connection.idle_since
             if connection.transport is None:
                 continue
-            if not self.peer_idle.allows(age, connection.idle_hint):
+            known = self.peer_idle.seen or connection.idle_hint
+            if known and not self.peer_idle.allows(age, connection.idle_hint):
                 # Its close may lie in our socket, unread.
                 if not self.connector.readable(connection):
                     self.peer_idle.outlived(age)
