@@ -323,7 +323,8 @@ class Exchange(Waiting):
         if self.upload is not None:
             self.upload.let_go()
         self.status = head.status
-        self.tunnel = head.status == 101 or (head.status < 300 and self.head.method == b"CONNECT")
+        if head.status == 101 or (self.head.method == b"CONNECT" and head.status < 300):
+            self.tunnel = True
         self.active_at = self.runtime.turn.now
         if self.number > 1 or self.skipped is not None or route.response_headers is not None:
             head = client_head(self, attempt, head, route)

@@ -112,25 +112,17 @@ def verdict_of(exchange: "Exchange", attempt: "Attempt") -> Verdict:
         return Verdict.FAILURE if failure.blames_endpoint else Verdict.IGNORED
     head = attempt.head
     assert head is not None  # what has no failure has a head
-    if exchange.grpc:
-        code = attempt.code = _grpc_code(exchange, attempt, head)
-        if code:
-            return classify.of_grpc(code)
-    return Verdict.SUCCESS if head.status < 400 else classify.of_status(head.status)
-
-
-def _grpc_code(exchange: "Exchange", attempt: "Attempt", head: ResponseHead) -> int | None:
-    """The gRPC status that an answer ended with; None when it is no gRPC answer."""
-    if head.status != 200:
-        return None
+    if head.status != 200 or not exchange.grpc:
+        return classify.of_status(head.status)
     code = None
     if attempt.trailers is not None:
         code = grpc.status_number(attempt.trailers)
     elif not exchange.bytes_out:  # trailers-only: the head is all there is
         code = grpc.status_number(head.headers)
     if code is None and grpc.head_is_grpc(head):
-        return grpc.UNKNOWN  # the protocol's word for a missing status
-    return code
+        code = grpc.UNKNOWN  # the protocol's word for a missing status
+    attempt.code = code
+    return classify.of_grpc(code) if code else Verdict.SUCCESS
 
 
 def client_time_is_over(exchange: "Exchange") -> bool:

@@ -321,7 +321,8 @@ class H1ClientConnection(asyncio.Protocol):
         self._busy = False
         if self._reading_paused:
             self.resume()
-        if self._decoder.keep_alive and self._decoder.between_messages and self.transport is not None:
+        decoder = self._decoder
+        if decoder.keep_alive and decoder.between_messages and self.transport is not None:
             self.idle_since = self.turn.now
             self.idle_hint = self._decoder.idle_hint
             self.owner.on_idle(self)

@@ -17,7 +17,7 @@ from sidecar.model.headers import Headers, get, without
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.output import write_all
+from sidecar.wire.output import JOIN_BELOW, write_all
 from sidecar.wire.peer import peer_of, reset_connection
 
 # What a client may send ahead while it waits for answers.
@@ -56,6 +56,7 @@ class H1ServerConnection(asyncio.Protocol):
         "_idle_token",
         "_lingering",
         "_on_closed",
+        "_ordinary",
         "_out",
         "_queue",
         "_reading_paused",
@@ -242,6 +243,8 @@ class H1ServerConnection(asyncio.Protocol):
         self._chunked = False
         if not keep_alive or self.draining:
             self._close_after = True
+        # A whole request in HTTP/1.1 on a connection that stays; see `send_head`.
+        self._ordinary = end and self._http11 and not (self._close_after or self._bodyless or self._connecting)
         self._begin(self, head, end)
 
     # Stream: what the exchange asks for.
@@ -257,7 +260,9 @@ class H1ServerConnection(asyncio.Protocol):
             return
         self._response_started = True
         connection = b""
-        if head.status == 101:
+        if self._ordinary and head.length is not None and head.status != 101:
+            pass  # nothing about this message asks for more than its head says
+        elif head.status == 101:
             connection = b"upgrade"
             self._tunnel = True
         elif self._connecting and head.status < 300:
@@ -484,7 +489,10 @@ class H1ServerConnection(asyncio.Protocol):
         out = self._out
         if out and self.transport is not None:
             self._out = []
-            write_all(self.transport, out)
+            if len(out) == 2 and len(out[1]) < JOIN_BELOW:
+                self.transport.write(out[0] + out[1])  # a head and a small body
+            else:
+                write_all(self.transport, out)
         if self._awaiting_send:
             self._awaiting_send = False
             self._finish_writing()
