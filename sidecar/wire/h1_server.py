@@ -103,6 +103,7 @@ class H1ServerConnection(asyncio.Protocol):
         self._lingering = False
         self._discarding = False
         self._tunnel = False
+        self._ordinary = False
         self._unframed = False  # only the end of the connection ends the body
         self._connecting = False
         self._head: RequestHead | None = None
@@ -559,10 +560,12 @@ class H1ServerConnection(asyncio.Protocol):
         """The next answer is the last one, and says so. An idle connection stays open
         until then: a request may be under way to us, and perhaps nobody may repeat it."""
         self.draining = True
+        self._ordinary = False
 
     def close_idle(self) -> None:
         """Close after the answer that is under way; at once when there is none."""
         self.draining = True
+        self._ordinary = False
         if self.open_streams:
             self._close_after = True
         elif self.transport is not None and self._decoder.awaiting_request:
