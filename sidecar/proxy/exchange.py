@@ -365,10 +365,8 @@ class Exchange(Waiting):
         endpoint.durations.record(now - attempt.started)
         endpoint.breaker.record(attempt.permit, verdict, now)
         cluster = self.cluster
-        if cluster is not None and verdict is not _IGNORED:
-            seconds = attempt.latency
-            if verdict is not _SUCCESS:
-                seconds = max(now - attempt.started, _FAILURE_SECONDS)
+        if cluster is not None and (verdict is _SUCCESS or _tells_of_load(attempt, verdict)):
+            seconds = attempt.latency if verdict is _SUCCESS else max(now - attempt.started, _FAILURE_SECONDS)
             cluster.balancer.observe(endpoint, seconds, now)
         if self.number > 1 or verdict is not _SUCCESS:
             self.attempts.append(attempt)
@@ -507,6 +505,13 @@ class Exchange(Waiting):
     def on_reset(self, failure: Failure) -> None:
         """The client left, or broke the protocol."""
         self.wake(None, GONE)
+
+
+def _tells_of_load(attempt: Attempt, verdict: Verdict) -> bool:
+    """Whether a failed try says something to a balancer. An endpoint that is gone is
+    the breaker's: were it avoided at the first failure, the breaker would hear of it
+    too seldom to open."""
+    return verdict is not _IGNORED and (attempt.head is not None or attempt.failure is Failure.TIMEOUT)
 
 
 # A member read off an Enum class costs more than the comparison that it is for.

@@ -197,7 +197,16 @@ def test_latency_is_observed_to_the_head_and_failures_are_not_fast() -> None:
     world.after(3)
     world.last.data(b"", end=True)
     world.request()
-    world.last.fails(Failure.RESET)
+    world.last.answer(503)
     (_, fine), (_, failed) = world.balancer.observed
     assert (round(fine, 3), failed) == (0.2, 0.25)
+    world.at_rest()
+
+
+def test_an_endpoint_that_is_gone_is_left_to_its_breaker() -> None:
+    world = World(retry=policy(attempts=1))
+    for failure in (Failure.RESET, Failure.STALE_REUSE, Failure.REFUSED):
+        world.request()
+        world.last.fails(failure)
+    assert world.balancer.observed == []
     world.at_rest()
