@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -35,7 +36,18 @@ def run(seconds: float | None, keep: bool, json_only: bool) -> int:
         print("sidecar: interrupted, everything that was started is stopped", file=sys.stderr)
     except ChildError as error:
         print(f"sidecar: {error}", file=sys.stderr)
+    finally:
+        _let_go_of_output()
     return _FAILED
+
+
+def _let_go_of_output() -> None:
+    """A reader that has left must not turn the exit code into the interpreter's 120,
+    which is what a failed flush at its very end makes of it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Demo:
