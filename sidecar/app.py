@@ -100,7 +100,7 @@ class App:
         self._parts = Parts(self._connector, self._timers, time.monotonic, self._rng, _client_tls, self.events.publish)
         try:
             self._open_access_log(self.spec.access_log)
-            self.runtime.records.append(self.notable)
+            self.runtime.notable = self.notable
             self.runtime.snapshot = assemble(self.spec, self.runtime.snapshot, self._parts)
             for name, spec in self.spec.all_listeners().items():
                 self.listeners[name] = await self._bind(name, spec.bind, spec.mode)

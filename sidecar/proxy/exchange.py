@@ -29,6 +29,9 @@ from sidecar.proxy.waiting import Waiting
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
 
+# Nothing faster is worth a note for its time alone.
+_SLOW_SECONDS = 1.0
+
 # A fast failure must not look like a fast endpoint to a latency-minded balancer.
 _FAILURE_SECONDS = 0.25
 
@@ -438,6 +441,7 @@ class Exchange(Waiting):
         self._done = True
         runtime = self.runtime
         runtime.in_flight -= 1
+        seconds = runtime.turn.now - self.started
         if self._deadline_token:
             runtime.timers.cancel(self._deadline_token)
             self._deadline_token = 0
@@ -446,12 +450,15 @@ class Exchange(Waiting):
         cluster = self.cluster
         if self._admitted and cluster is not None:
             cluster.requests.release()
-            cluster.durations.record(runtime.turn.now - self.started)
+            cluster.durations.record(seconds)
         codes = runtime.local_codes(self.route) if self.target is None else self.target.codes
         seen = (self.protocol, self.code if self.grpc and self.status in _GRPC_STATUSES else self.status)
         codes[seen] = codes.get(seen, 0) + 1
         for record in runtime.records:
             record.finished(self)
+        unusual = self.attempts or self.failure is not None or self.skipped is not None or seconds >= _SLOW_SECONDS
+        if unusual and runtime.notable is not None:
+            runtime.notable.finished(self)
         # No reference cycle is left: what is freed at once stays out of the
         # collector's way, and its memory in the processor's cache.
         self.attempt = self._answer = None

@@ -63,6 +63,7 @@ class Runtime:
         "header_timeout",
         "idle_timeout",
         "in_flight",
+        "notable",
         "on_crash",
         "records",
         "refusals",
@@ -89,7 +90,10 @@ class Runtime:
         self.connections: dict[tuple[str, str], int] = {
             (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")
         }
+        # Who hears of every exchange, and who only of those that are worth a note:
+        # slow, failed or tried again.
         self.records: list[Records] = []
+        self.notable: Records | None = None
         # Replies to bytes that never became a request, by reason.
         self.refusals: dict[str, int] = {"bad_request": 0, "too_large": 0}
         # Requests that no route took, by (protocol, code).

@@ -23,7 +23,6 @@ from sidecar.codec.h2 import (
     stream_limit,
     upstream_failure,
 )
-from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
@@ -198,12 +197,20 @@ class H2ClientConnection(H2Connection):
                     self._on_data(stream, event.stream_id, event.data, event.end_stream)
                 elif kind is ResponseReceived:
                     stream = streams.get(event.stream_id)
-                    if stream is not None:
+                    if stream is not None and stream.receiver is not None:
                         if index < len(events):
                             following = events[index]
                             if type(following) is DataReceived and following.stream_id == stream.id:
                                 stream.followed = bool(following.data)
-                        self._on_response(stream, event.headers, event.end_stream)
+                        stream.answered = True
+                        end = event.end_stream
+                        if end:
+                            stream.remote_ended = True
+                        head = response_head(event.headers, end, stream.bodyless)
+                        if head is not None:
+                            stream.receiver.on_head(head, end)
+                        else:
+                            self._not_a_response(stream)
                 elif kind is StreamClosed:
                     stream = streams.pop(event.stream_id, None)
                     if stream is not None:
@@ -269,19 +276,12 @@ class H2ClientConnection(H2Connection):
         if not self.dirty:
             self.turn.mark(self)
 
-    def _on_response(self, stream: H2ClientStream, headers: tuple[Header, ...], end: bool) -> None:
+    def _not_a_response(self, stream: H2ClientStream) -> None:
+        """Its status is none (RFC 9110 15)."""
         receiver = stream.receiver
-        if receiver is None:
-            return
-        stream.answered = True
-        if end:
-            stream.remote_ended = True
-        head = response_head(headers, end, stream.bodyless)
-        if head is None:
-            self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
+        self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
+        if receiver is not None:
             receiver.on_reset(Failure.PROTOCOL)
-        else:
-            receiver.on_head(head, end)
 
     @staticmethod
     def _why_closed(event: StreamClosed) -> Failure:
