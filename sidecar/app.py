@@ -90,7 +90,7 @@ class App:
         self._seen = fingerprint(self.path)
         self.spec = load_file(self.path, self._env)
         loop = asyncio.get_running_loop()
-        turn = Turn(loop)
+        turn = Turn(loop, together=True)
         self._timers = Timers(loop, turn, time.monotonic)
         self._connector = Connector(loop)
         self.runtime = Runtime(turn, self._timers, time.monotonic, self._rng, Snapshot())
