@@ -75,7 +75,10 @@ def is_grpc(content_type: bytes | None) -> bool:
 
 def head_is_grpc(head: ResponseHead) -> bool:
     """Whether an answer says that it is gRPC."""
-    return is_grpc(get(head.headers, b"content-type"))
+    for name, value in head.fields or head.headers:
+        if name == b"content-type":
+            return value.startswith(b"application/grpc") and is_grpc(value)
+    return False
 
 
 def status_number(headers: Headers) -> int | None:
