@@ -318,7 +318,7 @@ class App:
         # What exists now lives until the end: the collector need not walk it.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        gc.set_threshold(5_000, 20, 50)
         await self._stopping.wait()
         self.drain()
         await self.drained(pause)

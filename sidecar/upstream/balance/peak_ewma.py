@@ -54,7 +54,8 @@ class PeakEwma(TwoChoices):
         if seconds >= cost:
             endpoint.cost = seconds
         else:
-            kept = exp(-max(0.0, now - endpoint.cost_at) / DECAY)
+            past = now - endpoint.cost_at
+            kept = exp(-past / DECAY) if past > 0.0 else 1.0
             endpoint.cost = cost * kept + seconds * (1.0 - kept)
         endpoint.cost_at = now
 
