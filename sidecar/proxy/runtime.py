@@ -18,6 +18,7 @@ class Turn(Protocol):
     """One callback of the event loop; see sidecar.wire.turn."""
 
     now: float
+    bulky: bool
 
     def begin(self) -> None:
         """A callback starts."""

@@ -15,6 +15,7 @@ from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.output import write_all
+from sidecar.wire.turn import BULK
 
 
 class Owner(Protocol):
@@ -112,6 +113,8 @@ class H1ClientConnection(asyncio.Protocol):
         """Bytes from the server."""
         turn = self.turn
         turn.begin()
+        if len(data) >= BULK:
+            turn.bulky = True
         try:
             if not self._busy:
                 # An answer to nothing (RFC 9112 9.2 lets us close, nothing else is safe).

@@ -19,6 +19,7 @@ from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.output import JOIN_BELOW, write_all
 from sidecar.wire.peer import peer_of, reset_connection
+from sidecar.wire.turn import BULK
 
 # What a client may send ahead while it waits for answers.
 _PIPELINE_EVENTS = 64
@@ -136,6 +137,8 @@ class H1ServerConnection(asyncio.Protocol):
         """Bytes from the client."""
         turn = self.turn
         turn.begin()
+        if len(data) >= BULK:
+            turn.bulky = True
         try:
             if not self._deaf:
                 self._decoder.feed(data)

@@ -20,6 +20,7 @@ from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_stream import LOW_WATER, H2Stream
+from sidecar.wire.turn import BULK
 
 # How long the last bytes (a GOAWAY) may take to leave before the socket is cut.
 _LINGER_SECONDS = 2.0
@@ -88,6 +89,8 @@ class H2Connection(asyncio.Protocol):
         """Bytes from the peer."""
         turn = self.turn
         turn.begin()
+        if len(data) >= BULK:
+            turn.bulky = True
         try:
             connection = self.h2
             connection.receive_data(data)

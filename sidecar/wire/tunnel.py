@@ -14,6 +14,7 @@ from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.peer import reset_connection
+from sidecar.wire.turn import BULK
 
 
 class _Tunnel(asyncio.Protocol):
@@ -52,6 +53,8 @@ class _Tunnel(asyncio.Protocol):
         """Bytes from the peer."""
         turn = self.runtime.turn
         turn.begin()
+        if len(data) >= BULK:
+            turn.bulky = True
         try:
             if self.receiver is not None:
                 self.receiver.on_data(data, False)

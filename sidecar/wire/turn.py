@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+# A read of so many bytes is a piece of a large body.
+BULK = 16 * 1024
+
 
 class Flushable(Protocol):
     """A connection that collects its output."""
@@ -44,10 +47,12 @@ class Turn:
     `together` has the writing of all turns wait until every socket that was ready
     has been read: then one connection's requests from many clients leave in one
     write, and the processor runs the same code many times over (measured: 3 % of
-    the CPU of an HTTP/1.1 request). Without it each turn writes at its own end.
+    the CPU of an HTTP/1.1 request). Without it each turn writes at its own end; so
+    does one that said `bulky`: a large read is written while it is in the cache
+    (measured: half of the CPU of 1 MiB bodies).
     """
 
-    __slots__ = ("_at_end", "_clock", "_depth", "_dirty", "_loop", "_scheduled", "_together", "now")
+    __slots__ = ("_at_end", "_clock", "_depth", "_dirty", "_loop", "_scheduled", "_together", "bulky", "now")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic, together: bool = False
@@ -55,6 +60,7 @@ class Turn:
         self._loop = loop
         self._clock = clock
         self._together = together
+        self.bulky = False
         self.now = clock()
         self._depth = 0
         self._scheduled = False
@@ -74,9 +80,10 @@ class Turn:
             while self._at_end:
                 self._tell_end()
             if self._dirty:
-                if self._together:
+                if self._together and not self.bulky:
                     self._schedule()
                 else:
+                    self.bulky = False
                     self._write()
         self._depth -= 1
 
