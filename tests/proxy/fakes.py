@@ -18,6 +18,7 @@ class FakeTurn:
 
     def __init__(self, clock: FakeClock) -> None:
         self.now = clock.now
+        self.bulky = False
         self.waiting: list[Any] = []
 
     def begin(self) -> None:
