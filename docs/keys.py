@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from sidecar.config.clusters import CHECKS, POLICIES, Defaults
+from sidecar.config.clusters import CHECKS, Defaults
 from sidecar.config.translate import section_at
 from sidecar.config.units import format_duration, format_size
+from sidecar.upstream.balance.make import POLICIES
 
 FILE = Path(__file__).with_name("configuration.md")
 BAR = "\\|"

@@ -4,30 +4,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
+from sidecar.codec.grpc import STATUS_NAMES
 from sidecar.config.shape import BalanceKey, Bind, Grpc, Path, Repeatable, Section, Target, Text, nearest, word
 from sidecar.config.units import BadValueError, Duration, PositiveDuration, Size, Timeout, shown
+from sidecar.upstream.balance.make import POLICIES
 
 RETRY_REASONS = ("unsent", "reset", "timeout")
-# https://grpc.github.io/grpc/core/md_doc_statuscodes.html, without OK.
-GRPC_CODES = (
-    "cancelled",
-    "unknown",
-    "invalid_argument",
-    "deadline_exceeded",
-    "not_found",
-    "already_exists",
-    "permission_denied",
-    "resource_exhausted",
-    "failed_precondition",
-    "aborted",
-    "out_of_range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data_loss",
-    "unauthenticated",
-)
-POLICIES = ("peak_ewma", "least_request", "round_robin", "random", "ring_hash", "maglev")
+GRPC_CODES = STATUS_NAMES[1:]  # without OK
 _KEYED = ("ring_hash", "maglev")
 
 

@@ -9,7 +9,7 @@ class Limit:
     A maximum of None or 0 is no limit: what is in use is counted all the same.
     """
 
-    __slots__ = ("ceiling", "in_use")
+    __slots__ = ("_ceiling", "in_use")
 
     def __init__(self, maximum: int | None) -> None:
         """Nothing is in use yet."""
@@ -19,16 +19,16 @@ class Limit:
     def configure(self, maximum: int | None) -> None:
         """Change the maximum in place. Below what is in use it takes nothing back,
         it lets nothing new in until enough was released."""
-        self.ceiling = maximum or maxsize
+        self._ceiling = maximum or maxsize
 
     @property
     def maximum(self) -> int | None:
         """The maximum, None for no limit."""
-        return None if self.ceiling == maxsize else self.ceiling
+        return None if self._ceiling == maxsize else self._ceiling
 
     def try_acquire(self) -> bool:
         """Take one; False takes nothing. Each True needs one `release`."""
-        if self.in_use >= self.ceiling:
+        if self.in_use >= self._ceiling:
             return False
         self.in_use += 1
         return True

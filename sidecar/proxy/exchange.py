@@ -131,11 +131,9 @@ class Exchange(Waiting):
         cluster = self.cluster = target.cluster
 
         # admit: before any work is done for it
-        requests = cluster.requests  # `try_acquire` and `release` by hand: two calls less
-        if requests.in_use >= requests.ceiling:
+        if not cluster.requests.try_acquire():
             self._reply(Failure.OVERLOADED)
             return
-        requests.in_use += 1
         self._admitted = True
         cluster.budget.deposit(now)
         if self.grpc:
@@ -451,7 +449,7 @@ class Exchange(Waiting):
             self._disarm()
         cluster = self.cluster
         if self._admitted and cluster is not None:
-            cluster.requests.in_use -= 1
+            cluster.requests.release()
             cluster.durations.record(seconds)
         codes = runtime.local_codes(self.route) if self.target is None else self.target.codes
         seen = (self.protocol, self.code if self.grpc and self.status in _GRPC_STATUSES else self.status)

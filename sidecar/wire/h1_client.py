@@ -4,7 +4,6 @@ The connection is itself the Stream of the request that it carries. It goes back
 to its pool only when both directions ended cleanly and nothing was left over.
 """
 
-import asyncio
 from typing import Any, Protocol
 
 from sidecar.codec import h1
@@ -15,6 +14,7 @@ from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.output import write_all
+from sidecar.wire.paced import Paced
 from sidecar.wire.turn import BULK
 
 
@@ -32,7 +32,7 @@ class Owner(Protocol):
 _MAX_INTERIM = 32
 
 
-class H1ClientConnection(asyncio.Protocol):
+class H1ClientConnection(Paced):
     """One connection to an endpoint.
 
     `used` counts requests; `idle_since` is a monotonic time, meaningful while the
@@ -59,12 +59,9 @@ class H1ClientConnection(asyncio.Protocol):
         "idle_hint",
         "idle_since",
         "owner",
-        "receiver",
-        "runtime",
         "transport",
         "turn",
         "used",
-        "write_paused",
     )
 
     def __init__(self, runtime: Runtime, owner: Owner) -> None:
@@ -173,21 +170,6 @@ class H1ClientConnection(asyncio.Protocol):
         if self.used > 1 and not self._response_begun and not self._interim and self._decoder.untouched:
             return Failure.STALE_REUSE
         return Failure.RESET
-
-    def pause_writing(self) -> None:
-        """The server reads slower than we write."""
-        self.write_paused = True
-
-    def resume_writing(self) -> None:
-        """The server has caught up."""
-        self.write_paused = False
-        turn = self.turn
-        turn.begin()
-        try:
-            if self.receiver is not None:
-                self.receiver.on_writable()
-        finally:
-            turn.end()
 
     # From the decoder.
 

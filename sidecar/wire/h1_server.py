@@ -18,6 +18,7 @@ from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.output import JOIN_BELOW, write_all
+from sidecar.wire.paced import Paced
 from sidecar.wire.peer import peer_of, reset_connection
 from sidecar.wire.turn import BULK
 
@@ -30,7 +31,7 @@ _LINGER_SECONDS = 2.0
 _DISCARD_BYTES = 64 * 1024
 
 
-class H1ServerConnection(asyncio.Protocol):
+class H1ServerConnection(Paced):
     """One accepted connection that speaks HTTP/1.
 
     `begin(stream, head, end)` makes the exchange of a request and sets
@@ -70,11 +71,8 @@ class H1ServerConnection(asyncio.Protocol):
         "dirty",
         "draining",
         "peer",
-        "receiver",
-        "runtime",
         "transport",
         "turn",
-        "write_paused",
     )
 
     def __init__(
@@ -179,21 +177,6 @@ class H1ServerConnection(asyncio.Protocol):
             if receiver is not None:
                 receiver.on_reset(Failure.CANCELLED)
             self._on_closed(self)
-        finally:
-            turn.end()
-
-    def pause_writing(self) -> None:
-        """The client reads slower than we write."""
-        self.write_paused = True
-
-    def resume_writing(self) -> None:
-        """The client has caught up."""
-        self.write_paused = False
-        turn = self.turn
-        turn.begin()
-        try:
-            if self.receiver is not None:
-                self.receiver.on_writable()
         finally:
             turn.end()
 

@@ -4,7 +4,6 @@ A tunnel's connection is a Stream whose head is a formality: the exchange picks
 an endpoint, asks its breaker and counts it like any other, then bytes flow.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,12 @@ from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.paced import Paced
 from sidecar.wire.peer import reset_connection
 from sidecar.wire.turn import BULK
 
 
-class _Tunnel(asyncio.Protocol):
+class _Tunnel(Paced):
     """What both sides share: bytes, half-closes, back-pressure."""
 
     __slots__ = (
@@ -26,10 +26,7 @@ class _Tunnel(asyncio.Protocol):
         "_out",
         "_received_eof",
         "dirty",
-        "receiver",
-        "runtime",
         "transport",
-        "write_paused",
     )
 
     def __init__(self, runtime: Runtime) -> None:
@@ -90,21 +87,6 @@ class _Tunnel(asyncio.Protocol):
 
     def _closed(self) -> None:
         raise NotImplementedError
-
-    def pause_writing(self) -> None:
-        """The peer reads slower than we write."""
-        self.write_paused = True
-
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
-        self.write_paused = False
-        turn = self.runtime.turn
-        turn.begin()
-        try:
-            if self.receiver is not None:
-                self.receiver.on_writable()
-        finally:
-            turn.end()
 
     def send_data(self, data: bytes, end: bool) -> bool:
         """Bytes to the peer."""

@@ -1,0 +1,32 @@
+"""How a connection that carries one stream learns that its peer reads slowly."""
+
+import asyncio
+
+from sidecar.model.stream import Receiver
+from sidecar.proxy.runtime import Runtime
+
+
+class Paced(asyncio.Protocol):
+    """The transport's word on its write buffer: `write_paused` is what `send_data`
+    answers by, and the receiver hears when it is over."""
+
+    __slots__ = ("receiver", "runtime", "write_paused")
+
+    runtime: Runtime
+    receiver: Receiver | None
+    write_paused: bool
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than we write."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.write_paused = False
+        turn = self.runtime.turn
+        turn.begin()
+        try:
+            if self.receiver is not None:
+                self.receiver.on_writable()
+        finally:
+            turn.end()
