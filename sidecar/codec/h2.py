@@ -145,7 +145,7 @@ def goaway(code: int, last_stream_id: int) -> bytes:
 # connection-specific (RFC 9113 8.2). Learnt as they come, so that the usual list
 # of fields is let through by one call into C. Bounded, because peers choose names.
 _NAME = itemgetter(0)
-_known: set[bytes] = {b"content-length", b"content-type", b"te"}
+_known: set[bytes] = {b"content-length", b"content-type"}  # never `te`: its value decides
 _MAX_KNOWN = 4096
 _MAX_KNOWN_SIZE = 64
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
