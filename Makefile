@@ -14,19 +14,23 @@ DEMO_ARGS   ?=
 BENCH_ARGS  ?=
 FUZZ_ARGS   ?=
 
-.PHONY: run test lint format bench fuzz docs lock clean help
+.PHONY: run test soak lint format bench fuzz docs lock clean help
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
-	@echo "make lint format bench fuzz docs lock clean"
+	@echo "make soak lint format bench fuzz docs lock clean"
 
 run: $(VENV)/run.stamp
 	$(BIN)/sidecar demo $(DEMO_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The long forms of the tests: hours of traffic, floods and faults.
+soak: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m soak --timeout 14400 $(PYTEST_ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
