@@ -52,7 +52,7 @@ class Stream(Protocol):
 
     receiver: Receiver | None
     # Upstream: whether body bytes were read together with the head that is being
-    # told. HTTP/1 need not know.
+    # told, and are told next. HTTP/1 need not know.
     followed: bool
 
     def send_head(self, head: Any, end: bool) -> None:

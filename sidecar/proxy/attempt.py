@@ -16,8 +16,12 @@ from sidecar.upstream.endpoint import Endpoint
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
 
+_IGNORED = Verdict.IGNORED  # read off the class it would cost as much as five of the slots below
+
 # How much of an answer is kept while it is not decided whether the client gets it.
 _HOLD_BYTES = 64 * 1024
+# Never added to. An empty list for every try would be made and freed for nothing.
+_NOTHING: list[bytes] = []
 
 
 class Attempt:
@@ -65,9 +69,9 @@ class Attempt:
         self.committed = False
         self.settled = False
         self.sent = False  # the request went to `stream`, and so does what follows of it
-        self.verdict = Verdict.IGNORED
+        self.verdict = _IGNORED
         self.told = False  # the exchange knows of the head
-        self.held: list[bytes] = []
+        self.held: list[bytes] = _NOTHING
         self.held_bytes = 0
         # Of a gRPC answer that did not end at once: its first chunk, and its messages.
         self.first: bytes | None = None
@@ -94,17 +98,22 @@ class Attempt:
             exchange.stream.send_informational(head)
 
     def on_head(self, head: ResponseHead, end: bool) -> None:
-        """The final head. A gRPC one without a message behind it waits for the end of
-        the turn: whether trailers follow at once decides about a retry."""
+        """The final head. It is told together with the body that was read with it, and
+        a gRPC one without a message behind it waits for the end of the turn: whether
+        trailers follow at once decides about a retry."""
         exchange = self.exchange
+        turn = exchange.runtime.turn
         self.head = head
         self.finished = end
-        self.latency = exchange.runtime.turn.now - self.started
-        if not end and exchange.grpc and not self.stream.followed:
-            exchange.runtime.turn.at_end(self)
-        else:
-            self.told = True
-            exchange.wake(self, HEAD)
+        self.latency = turn.now - self.started
+        if not end:
+            if self.stream.followed:
+                return  # the body that comes next wakes the exchange for both
+            if exchange.grpc:
+                turn.at_end(self)
+                return
+        self.told = True
+        exchange.wake(self, HEAD)
 
     def on_turn_end(self) -> None:
         """The head of a gRPC answer came with nothing behind it: a stream."""
@@ -129,7 +138,10 @@ class Attempt:
                 exchange.wake(self, END)
             return
         if data:
-            self.held.append(data)
+            if self.held:
+                self.held.append(data)
+            else:
+                self.held = [data]
             self.held_bytes += len(data)
             if self.held_bytes > _HOLD_BYTES and not end:
                 self.stream.pause()
@@ -166,7 +178,11 @@ class Attempt:
         """Pass the answer to the client: what was kept now, the rest as it comes."""
         exchange = self.exchange
         self.committed = True
-        held, self.held = self.held, []
+        held, self.held = self.held, _NOTHING
+        if self.finished and self.trailers is None and len(held) == 1:  # nearly always
+            exchange.bytes_out += len(held[0])
+            exchange.stream.send_data(held[0], True)
+            return
         finished = self.finished and self.trailers is None
         writable = True
         if held and not self.finished and exchange.grpc:
@@ -187,7 +203,7 @@ class Attempt:
     def abandon(self) -> None:
         """Nobody wants the rest of this try."""
         stream, self.stream = self.stream, None
-        self.held = []
+        self.held = _NOTHING
         if stream is not None and not (self.finished and self.sent and self.exchange.request_ended):
             stream.reset(Failure.CANCELLED)
 

@@ -8,7 +8,7 @@ Beside it: waiting.py (events, timers, deadlines), upload.py (the request's body
 judge.py (verdicts and retries), heads.py and local.py (what the client is told).
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from sidecar.model.head import RequestHead, ResponseHead
@@ -72,16 +72,18 @@ class Exchange(Waiting):
         self.head = head
         self.request_ended = end
         self.upload = None if end else Upload(self)
-        known = head.grpc
-        self.grpc = stream.protocol == "http2" and (is_grpc_head(head) if known is None else known)
-        self.protocol: str = "grpc" if self.grpc else stream.protocol
+        grpc = head.grpc
+        if grpc is None:
+            grpc = stream.protocol == "http2" and is_grpc_head(head)
+        self.grpc = grpc
+        self.protocol: str = "grpc" if grpc else stream.protocol
         self.route: Route | None = None
         self.target: Target | None = None
         self.cluster: Cluster | None = None
         self._admitted = False
         # Tries: the one under way, those that are worth a note, how many there were.
         self.attempt: Attempt | None = None
-        self.attempts: list[Attempt] = []
+        self.attempts: Sequence[Attempt] = ()
         self.number = 0
         self.tried: tuple[Endpoint, ...] = ()
         self.refused: tuple[Endpoint, ...] = ()  # whose breakers did not let it in
@@ -119,7 +121,7 @@ class Exchange(Waiting):
         listener = runtime.snapshot.listeners[self.listener]
         only = listener.only if head.method != b"CONNECT" else None
         found = only or listener.match(head)
-        if isinstance(found, Failure):
+        if not isinstance(found, Route):
             self._reply(found)
             return
         route = self.route = found
@@ -146,7 +148,7 @@ class Exchange(Waiting):
             protocol = "http1" if head.upgrade else "tcp"  # only HTTP/1.1 has Upgrade
         key = cluster.key_of(head, self.stream.peer) if cluster.key_of is not None else 0
 
-        failure = Failure.RESET  # of an answer that was kept and broke off
+        failure = _RESET  # of an answer that was kept and broke off
         while True:
             # pick and permit: an endpoint whose breaker lets this try in
             attempt = self._open_attempt(cluster, key, now)
@@ -174,7 +176,7 @@ class Exchange(Waiting):
                     if event == TIMER:
                         # Without a dial it waited for our own connection limit.
                         attempt.failure = Failure.CONNECT_TIMEOUT if pool.dialling else Failure.OVERLOADED
-            elif isinstance(stream, Failure):
+            elif type(stream) is Failure:  # isinstance asks an Enum's metaclass, in Python
                 attempt.failure, event = stream, FAILED
             else:
                 attempt.stream = stream
@@ -273,7 +275,6 @@ class Exchange(Waiting):
         self.number += 1
         endpoint.in_flight += 1
         attempt = self.attempt = Attempt(self, endpoint, self.number, permit, now)
-        self.tried += (endpoint,)
         return attempt
 
     def _send(self, attempt: Attempt, route: Route) -> None:
@@ -293,8 +294,9 @@ class Exchange(Waiting):
         """Keep the last real response until a later try has one: the client gets it
         when the tries run out."""
         self.attempt = None
+        self.tried += (attempt.endpoint,)
         if attempt not in self.attempts:
-            self.attempts.append(attempt)
+            self.attempts = (*self.attempts, attempt)
         if attempt.head is None or attempt.failure is not None:
             attempt.abandon()
             return
@@ -372,7 +374,7 @@ class Exchange(Waiting):
             seconds = attempt.latency if verdict is _SUCCESS else max(now - attempt.started, _FAILURE_SECONDS)
             cluster.balancer.observe(endpoint, seconds, now)
         if self.number > 1 or verdict is not _SUCCESS:
-            self.attempts.append(attempt)
+            self.attempts = (*self.attempts, attempt)
 
     # ------------------------------------------------------------ ends of the path
 
@@ -462,7 +464,7 @@ class Exchange(Waiting):
         # No reference cycle is left: what is freed at once stays out of the
         # collector's way, and its memory in the processor's cache.
         self.attempt = self._answer = None
-        self.attempts = []
+        self.attempts = ()
         if self.upload is not None:
             self.upload.let_go()
 
@@ -524,6 +526,7 @@ def _tells_of_load(attempt: Attempt, verdict: Verdict) -> bool:
 # A member read off an Enum class costs more than the comparison that it is for.
 _SUCCESS = Verdict.SUCCESS
 _IGNORED = Verdict.IGNORED
+_RESET = Failure.RESET
 
 # HTTP statuses under which a gRPC call is counted by its gRPC code: an answer, and
 # a client that left.

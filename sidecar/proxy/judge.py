@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sidecar.proxy.attempt import Attempt
     from sidecar.proxy.exchange import Exchange
 
+_SUCCESS = Verdict.SUCCESS
+
 # A server's Retry-After is honoured within the deadline; without one, up to this.
 _LONGEST_WAIT = 60.0
 
@@ -122,7 +124,7 @@ def verdict_of(exchange: "Exchange", attempt: "Attempt") -> Verdict:
     if code is None and grpc.head_is_grpc(head):
         code = grpc.UNKNOWN  # the protocol's word for a missing status
     attempt.code = code
-    return classify.of_grpc(code) if code else Verdict.SUCCESS
+    return classify.of_grpc(code) if code else _SUCCESS
 
 
 def client_time_is_over(exchange: "Exchange") -> bool:

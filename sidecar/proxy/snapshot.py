@@ -5,22 +5,24 @@ from dataclasses import dataclass, field, replace
 
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
+from sidecar.policy.destinations import Destinations
 from sidecar.proxy.route import Route, RouteTable, host_of
 from sidecar.upstream.cluster import Cluster
+
+_PORT_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listener:
     """One listener's part: its routes, and in forward mode what else may be reached.
 
-    `allow` holds `host`, `*.suffix` or `*`, each perhaps with `:port`;
-    `passthrough(host, port)` makes the route to such a host.
+    `destinations` says what that is; `passthrough(host, port)` makes the route to such a host.
     """
 
     name: str
     mode: str
     table: RouteTable
-    allow: tuple[str, ...] = ()
+    destinations: Destinations = field(default_factory=Destinations)
     passthrough: Callable[[str, int], Route] | None = None
     # The route of a listener that has one for everything, else None.
     only: Route | None = None
@@ -35,7 +37,7 @@ class Listener:
         if self.passthrough is None:
             return Failure.NO_ROUTE
         host, port = _target(head)
-        if any(_allows(pattern, host, port) for pattern in self.allow):
+        if self.destinations.admits(host, port):
             return self.passthrough(host, port)
         return Failure.FORBIDDEN
 
@@ -43,19 +45,10 @@ class Listener:
 def _target(head: RequestHead) -> tuple[str, int]:
     """Host and port that a forward request is for."""
     host = host_of(head.authority)
-    port = head.authority.decode("latin-1").rpartition(":")[2]
+    port = head.authority.rpartition(b":")[2]
     if port.isdigit():
-        return host, int(port)
+        return host, int(port) if len(port) <= _PORT_DIGITS else 0
     return host, 443 if head.scheme == b"https" or head.method == b"CONNECT" else 80
-
-
-def _allows(pattern: str, host: str, port: int) -> bool:
-    name, colon, wanted = pattern.rpartition(":")
-    if not colon or not wanted.isdigit():
-        name, wanted = pattern, ""
-    if wanted and int(wanted) != port:
-        return False
-    return name == "*" or name == host or (name.startswith("*.") and host.endswith(name[1:]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,7 +35,20 @@ class Timed(Protocol):
 class Timers:
     """A set of one-shot timers. Not thread-safe; callbacks run inside a turn."""
 
-    __slots__ = ("_armed", "_clock", "_handle", "_heap", "_loop", "_serial", "_ticks", "_turn")
+    __slots__ = (
+        "_aimed_at",
+        "_aimed_for",
+        "_armed",
+        "_clock",
+        "_handle",
+        "_heap",
+        "_loop",
+        "_serial",
+        "_tick",
+        "_ticks",
+        "_turn",
+        "_waiting",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn, clock: Callable[[], float]) -> None:
         self._loop = loop
@@ -46,21 +59,36 @@ class Timers:
         self._serial = 0
         self._armed = 0
         self._handle: asyncio.TimerHandle | None = None
+        # What the last `add` found: the requests of one read mostly wait equally long.
+        self._aimed_at = self._aimed_for = 0.0
+        self._tick = 0
+        self._waiting: dict[int, Timed] = {}
 
     def add(self, delay: float, timed: Timed) -> int:
-        """Call `timed.on_timer(token)` after `delay` seconds; the token cancels."""
+        """Call `timed.on_timer(token)` after `delay` seconds; the token cancels. Within a
+        turn they count from its `now`."""
+        turn = self._turn
+        if not turn.depth:
+            self._aim(self._clock(), delay)
+        elif delay != self._aimed_for or turn.now != self._aimed_at:
+            self._aim(turn.now, delay)
+        self._serial = serial = (self._serial + _ONE_SERIAL) & _SERIAL_MASK
+        token = serial | self._tick
+        self._waiting[token] = timed
+        return token
+
+    def _aim(self, now: float, delay: float) -> None:
+        """Find the tick that is `delay` seconds after `now`."""
         # The next whole tick: never early, and never the one that is firing now.
-        tick = int((self._clock() + delay) * TICKS_PER_SECOND) + 1
+        tick = int((now + delay) * TICKS_PER_SECOND) + 1
         if delay >= 1.0:
             # From one second on a tenth is exact enough: fewer ticks are in use.
             tick += -tick % _COARSE
+        self._aimed_at = now
+        self._aimed_for = delay
+        self._tick = tick
         waiting = self._ticks.get(tick)
-        if waiting is None:
-            waiting = self._open_tick(tick)
-        self._serial = serial = (self._serial + _ONE_SERIAL) & _SERIAL_MASK
-        token = serial | tick
-        waiting[token] = timed
-        return token
+        self._waiting = self._open_tick(tick) if waiting is None else waiting
 
     def _open_tick(self, tick: int) -> dict[int, Timed]:
         waiting = self._ticks[tick] = {}
@@ -113,6 +141,8 @@ class Timers:
             except Exception as error:  # one broken callback must not stop the clock
                 self._loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
         self._ticks.pop(tick, None)  # a callback may have closed us
+        if tick == self._tick:
+            self._aimed_for = -1.0  # never again
 
     def close(self) -> None:
         """Stop for good: nothing fires any more."""
@@ -120,5 +150,6 @@ class Timers:
             self._handle.cancel()
             self._handle = None
         self._ticks.clear()
+        self._aimed_for = -1.0
         self._heap.clear()
         self._armed = 0

@@ -42,7 +42,7 @@ class Turn:
     """The turn of one event loop. Not thread-safe.
 
     `now` is the clock's time in seconds when the turn began: one reading serves
-    all that happens in it.
+    all that happens in it. `depth` is 0 outside of a turn.
 
     `together` has the writing of all turns wait until every socket that was ready
     has been read: then one connection's requests from many clients leave in one
@@ -52,7 +52,7 @@ class Turn:
     (measured: half of the CPU of 1 MiB bodies).
     """
 
-    __slots__ = ("_at_end", "_clock", "_depth", "_dirty", "_loop", "_scheduled", "_together", "bulky", "now")
+    __slots__ = ("_at_end", "_clock", "_dirty", "_loop", "_scheduled", "_together", "bulky", "depth", "now")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic, together: bool = False
@@ -62,7 +62,7 @@ class Turn:
         self._together = together
         self.bulky = False
         self.now = clock()
-        self._depth = 0
+        self.depth = 0
         self._scheduled = False
         self._dirty: list[Flushable] = []
         self._at_end: list[TurnEnd] = []
@@ -70,13 +70,13 @@ class Turn:
     def begin(self) -> None:
         """Enter a turn: the first thing that a callback of the event loop does.
         Turns nest: a listener that hands its first bytes to a new protocol is one."""
-        if not self._depth:
+        if not self.depth:
             self.now = self._clock()
-        self._depth += 1
+        self.depth += 1
 
     def end(self) -> None:
         """Leave it, in a `finally`. The outermost one tells that it ends, and writes."""
-        if self._depth <= 1:
+        if self.depth <= 1:
             while self._at_end:
                 self._tell_end()
             if self._dirty:
@@ -85,7 +85,7 @@ class Turn:
                 else:
                     self.bulky = False
                     self._write()
-        self._depth -= 1
+        self.depth -= 1
 
     def _write(self) -> None:
         # Still inside a turn: what a flush makes dirty is flushed here too.
@@ -106,13 +106,13 @@ class Turn:
         seen that `connection.dirty` is False. Outside a turn (in a Task) one is made."""
         connection.dirty = True
         self._dirty.append(connection)
-        if not self._depth:
+        if not self.depth:
             self._schedule()
 
     def at_end(self, waiting: TurnEnd) -> None:
         """Have `waiting.on_turn_end()` called once, before anything is written."""
         self._at_end.append(waiting)
-        if not self._depth:
+        if not self.depth:
             self._schedule()
 
     def _tell_end(self) -> None:
@@ -134,7 +134,7 @@ class Turn:
         try:
             self._write()
         finally:
-            self._depth -= 1
+            self.depth -= 1
 
     def _report(self, message: str, error: Exception) -> None:
         self._loop.call_exception_handler({"message": message, "exception": error})

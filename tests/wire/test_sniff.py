@@ -103,5 +103,5 @@ def test_a_bug_of_the_successor_leaves_the_turn(sniffed: Sniffed) -> None:
     sniffed.successor.connection_made = lambda transport: 1 / 0  # type: ignore[assignment, method-assign]
     with pytest.raises(ZeroDivisionError):
         sniffed.sniffer.data_received(b"GET")
-    depth = sniffed.runtime.turn._depth
+    depth = sniffed.runtime.turn.depth
     assert depth == 0
