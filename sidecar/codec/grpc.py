@@ -75,10 +75,8 @@ def is_grpc(content_type: bytes | None) -> bool:
 
 def head_is_grpc(head: ResponseHead) -> bool:
     """Whether an answer says that it is gRPC."""
-    for name, value in head.fields or head.headers:
-        if name == b"content-type":
-            return value.startswith(b"application/grpc") and is_grpc(value)
-    return False
+    value = dict(head.fields or head.headers).get(b"content-type", b"")
+    return value.startswith(b"application/grpc") and is_grpc(value)
 
 
 def status_number(headers: Headers) -> int | None:

@@ -51,8 +51,8 @@ class Stream(Protocol):
     """One side of one message pair."""
 
     receiver: Receiver | None
-    # Upstream: whether body bytes were read together with the head that is being
-    # told, and are told next. HTTP/1 need not know.
+    # Upstream: whether body or trailers were read together with the head that is
+    # being told, and are told next. HTTP/1 need not know.
     followed: bool
 
     def send_head(self, head: Any, end: bool) -> None:

@@ -285,9 +285,12 @@ class Exchange(Waiting):
         if not route.plain or self.number > 1 or (self.client_deadline and self.runtime.turn.now > self.started):
             head = outgoing_head(self, route)
         upload = self.upload
-        whole = self.request_ended and (upload is None or not (upload.chunks or upload.trailers))
+        if upload is None:
+            stream.send_head(head, True)
+            return
+        whole = self.request_ended and not (upload.chunks or upload.trailers)
         stream.send_head(head, whole)
-        if upload is not None and not whole:
+        if not whole:
             upload.replay(stream, self.request_ended)
 
     def _keep_answer(self, attempt: Attempt) -> None:

@@ -30,6 +30,8 @@ from sidecar.wire.h2_connection import H2Connection
 from sidecar.wire.h2_stream import H2ClientStream
 
 _KEEPALIVE_PING = b"keepaliv"
+# What may come behind the head of a response on its stream.
+_BEHIND_HEAD = frozenset((DataReceived, TrailersReceived))
 
 
 class Owner(Protocol):
@@ -187,6 +189,7 @@ class H2ClientConnection(H2Connection):
     def _dispatch(self, events: list[Any]) -> None:  # noqa: C901 - one loop over every kind
         """Tell of every event; inline for the same reason as in the server."""
         streams = self.streams
+        count = len(events)
         stream: H2ClientStream | None
         for index, event in enumerate(events, 1):
             kind = type(event)
@@ -196,12 +199,13 @@ class H2ClientConnection(H2Connection):
                     stream = streams.get(event.stream_id)
                     self._on_data(stream, event.stream_id, event.data, event.end_stream)
                 elif kind is ResponseReceived:
-                    stream = streams.get(event.stream_id)
+                    stream_id = event.stream_id
+                    stream = streams.get(stream_id)
                     if stream is not None and stream.receiver is not None:
-                        if index < len(events):
+                        if index < count:
                             following = events[index]
-                            if type(following) is DataReceived and following.stream_id == stream.id:
-                                stream.followed = bool(following.data)
+                            if type(following) in _BEHIND_HEAD and following.stream_id == stream_id:
+                                stream.followed = True
                         stream.answered = True
                         end = event.end_stream
                         if end:

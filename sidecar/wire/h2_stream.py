@@ -56,7 +56,7 @@ class H2Stream:
         self.answered = False  # whether the final response head was sent, or came
         self.bodyless = False  # whether the request asked with HEAD
         self.closed = False
-        self.followed = False  # body bytes came right behind the head, and are told next
+        self.followed = False  # more came right behind the head, and is told next
         self.paused = False
         self.blocked = False
         self.tunnel = False  # a CONNECT: each direction ends for itself
