@@ -18,6 +18,7 @@ from sidecar.config.schema import Spec
 from sidecar.model.address import Address
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.budget import Budget
+from sidecar.policy.destinations import Destinations
 from sidecar.policy.idempotency import Idempotency, MethodSet
 from sidecar.policy.limit import Limit
 from sidecar.policy.retry import RetryPolicy
@@ -166,12 +167,15 @@ def _listener(
     old = previous.listeners.get(name)
     kept = {route.name: route for route in old.table.routes} if old is not None else {}
     rules = [_rule(route, whole, clusters, kept.get(route.name)) for route in spec.routes]
-    passthrough = Passthrough(name, whole, parts) if spec.mode == "forward" else None
+    destinations = Destinations(spec.allow)
+    if old is not None:
+        destinations.denied = old.destinations.denied  # counters live on
+    passthrough = Passthrough(name, whole, parts, destinations) if spec.mode == "forward" else None
     if passthrough is not None and old is not None and isinstance(old.passthrough, Passthrough):
         passthrough.codes = old.passthrough.codes  # counters live on
     table = r.RouteTable(rules)
     only = table.only if spec.mode == "http" else None
-    return Listener(name, spec.mode, table, tuple(spec.allow), passthrough, only)
+    return Listener(name, spec.mode, table, destinations, passthrough, only)
 
 
 class Passthrough:
@@ -181,10 +185,11 @@ class Passthrough:
     of meters, for clients choose the hosts.
     """
 
-    def __init__(self, listener: str, spec: Spec, parts: Parts) -> None:
+    def __init__(self, listener: str, spec: Spec, parts: Parts, destinations: Destinations) -> None:
         self._name = f"{listener}.allow"
         self._spec = spec
         self._parts = parts
+        self._destinations = destinations
         self._routes: dict[tuple[str, int], r.Route] = {}
         self.codes: dict[tuple[str, int], int] = {}
 
@@ -205,6 +210,7 @@ class Passthrough:
         spec = c.Cluster.model_construct(**values)
         cluster = _new_cluster(self._name, spec, self._parts)
         _configure_cluster(cluster, spec, None, self._parts)
+        cluster.destinations = self._destinations
         target = r.Target(cluster)
         target.codes = self.codes
         return r.Route(

@@ -10,6 +10,7 @@ import warnings
 
 from sidecar.config.units import BadValueError, shown
 from sidecar.model.address import Address
+from sidecar.policy.destinations import parse_entry
 
 # RFC 9110 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -122,22 +123,32 @@ def parse_host(value: object) -> str:
 
 
 def parse_allowed(value: object) -> str:
-    """A host that forward mode may reach: like parse_host, `*` too, and `:port` may follow."""
+    """What forward mode may reach: like parse_host, `*` and a network too, and `:port` may follow."""
+    text = parse_text(value).lower()
+    try:
+        entry = parse_entry(text)
+    except ValueError as error:
+        raise BadValueError(str(error), 'write "*.example.com:443" or 10.0.0.0/8') from None
+    if entry.network is None and entry.pattern != "*":
+        parse_host(entry.pattern)
+    return text
+
+
+def _parse_host_port(value: object) -> str:
     text = parse_text(value).lower()
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         host = text
     elif not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
-        raise BadValueError(f"{shown(port)} is no port: 1 to 65535", 'write "*.example.com:443"')
-    if host != "*":
-        parse_host(host)
+        raise BadValueError(f"{shown(port)} is no port: 1 to 65535", "write users.example.com:8443")
+    parse_host(host)
     return text
 
 
 def parse_authority(value: object) -> str:
     """A host of a URL, with `:port` when it is not the scheme's own."""
     text = parse_text(value).lower()
-    if text.startswith("*") or "*" in parse_allowed(text):
+    if text.startswith("*") or "*" in _parse_host_port(text):
         raise BadValueError(f"{shown(text)} is no host", "write users.example.com or users.example.com:8443")
     return text
 

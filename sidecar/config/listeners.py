@@ -253,7 +253,9 @@ class Listener(Section):
         description="http (HTTP/1.1, HTTP/2, gRPC, WebSocket) or forward (HTTP_PROXY and CONNECT). Default http.",
     )
     allow: list[Allowed] = Field(
-        [], description='forward: hosts beyond the routes that may be reached, "*.example.com:443".'
+        [],
+        description='forward: what may be reached beyond the routes: hosts, "*.example.com:443", and the addresses '
+        "and networks that are not public, 10.0.0.0/8.",
     )
     routes: list[Route] = Field([], description="The first that matches wins.")
 

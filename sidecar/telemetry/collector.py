@@ -201,6 +201,14 @@ class Collector(MetricSource):
             lambda family: _each(list(runtime.connections.items()), family.add_metric),
         )
         yield _family(
+            CounterMetricFamily(
+                "sidecar_forward_denied",
+                "Destinations that a forward listener did not let a client reach.",
+                labels=["listener", "reason"],
+            ),
+            lambda family: _each(_denied(snapshot), family.add_metric),
+        )
+        yield _family(
             CounterMetricFamily("sidecar_config_reloads", "Reloads of the configuration.", labels=["result"]),
             lambda family: _each(
                 (((result,), number) for result, number in _filled(RELOAD_RESULTS, self._reloads).items()),
@@ -220,6 +228,13 @@ class Collector(MetricSource):
             CounterMetricFamily("sidecar_access_log_dropped", "Access log lines that could not be written in time."),
             lambda family: _each([((), dropped)], family.add_metric),
         )
+
+
+def _denied(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], int]]:
+    for listener in snapshot.listeners.values():
+        if listener.mode == "forward":
+            for reason, number in listener.destinations.denied.items():
+                yield (listener.name, reason), number
 
 
 def _family(family: F, rows: Callable[[F], Rows]) -> tuple[Metric, Rows]:

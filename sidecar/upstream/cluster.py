@@ -9,6 +9,7 @@ from sidecar.model.meters import Histogram
 from sidecar.model.outcome import Failure
 from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
 from sidecar.policy.budget import Budget
+from sidecar.policy.destinations import Destinations
 from sidecar.policy.limit import Limit
 from sidecar.upstream.balance.base import Balancer
 from sidecar.upstream.endpoint import Endpoint
@@ -54,6 +55,8 @@ class Cluster:
         self.idle_timeout = 300.0
         self.starving: dict[Any, None] = {}
         self.tls: Any = None  # a TLS setting of the connector, or None
+        # Which resolved addresses may be connected to, where clients choose the host; else None.
+        self.destinations: Destinations | None = None
         # For ring_hash and maglev: the 64-bit key of a request and its client.
         self.key_of: Callable[[RequestHead, str], int] | None = None
         self.endpoints: tuple[Endpoint, ...] = ()

@@ -51,6 +51,7 @@ class Shares(Protocol):
     # In the order in which they began to starve; dicts keep it, sets do not.
     starving: dict[Any, None]
     tls: Any
+    destinations: Any
 
     def evict_idle(self, other_than: Any) -> bool:
         """Close an idle connection of another pool; False when there is none."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.destinations import ForbiddenError, connect_checked
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.tls import ClientTls
@@ -41,6 +42,8 @@ class Connector:
                     await connection.greeted()
         except TimeoutError:
             failure = Failure.CONNECT_TIMEOUT
+        except ForbiddenError:
+            failure = Failure.FORBIDDEN
         except (OSError, ssl.SSLError, ValueError):
             failure = Failure.CONNECT_FAILED
         except Exception as error:  # the pool has to hear of every dial, or its waiters hang
@@ -64,6 +67,9 @@ class Connector:
 
     async def _connect(self, pool: Any, connection: Any) -> None:
         address = pool.endpoint.address
+        if pool.shares.destinations is not None:
+            await connect_checked(self._loop, lambda: connection, address, pool.shares.destinations)
+            return
         tls: ClientTls | None = pool.shares.tls if pool.protocol != "tcp" else None
         options: dict[str, Any] = {}
         if tls is not None:

@@ -9,6 +9,7 @@ import pytest
 from sidecar.model.head import RequestHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
+from sidecar.policy.destinations import Destinations
 from sidecar.proxy import route as r
 from sidecar.proxy.snapshot import Listener
 from tests.proxy.world import World
@@ -361,7 +362,7 @@ def test_what_forward_mode_lets_through(method: str, authority: str, allowed: tu
         return through
 
     own = r.Rule(r.Route("own"), ("users.internal",))
-    listener = Listener("egress", "forward", r.RouteTable([own]), ALLOW, passthrough)
+    listener = Listener("egress", "forward", r.RouteTable([own]), Destinations(ALLOW), passthrough)
     found = listener.match(head(host=authority, method=method))
     assert found is (Failure.FORBIDDEN if allowed is None else through)
     assert asked == ([] if allowed is None else [allowed])

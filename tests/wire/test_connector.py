@@ -16,6 +16,7 @@ import uvloop
 from sidecar.model.address import Address
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
+from sidecar.policy.destinations import Destinations
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.connector import Connector
 from sidecar.wire.timers import Timers
@@ -29,6 +30,7 @@ NAME = "users.internal"
 
 class Shares:
     tls: ClientTls | None = None
+    destinations: Destinations | None = None
 
 
 class Endpoint:
