@@ -27,10 +27,10 @@ class Histogram:
     def record(self, seconds: float) -> None:
         """Add one duration, not negative."""
         self.total += seconds
-        index = int(seconds * _SCALE).bit_length()
-        if index > _LAST:
-            index = _LAST
-        self.counts[index] += 1
+        try:
+            self.counts[int(seconds * _SCALE).bit_length()] += 1
+        except IndexError:
+            self.counts[_LAST] += 1
 
     @property
     def count(self) -> int:

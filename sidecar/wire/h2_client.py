@@ -196,8 +196,9 @@ class H2ClientConnection(H2Connection):
             stream = None
             try:
                 if kind is DataReceived:
-                    stream = streams.get(event.stream_id)
-                    self._on_data(stream, event.stream_id, event.data, event.end_stream)
+                    stream_id = event.stream_id
+                    stream = streams.get(stream_id)
+                    self._on_data(stream, stream_id, event.data, event.end_stream)
                 elif kind is ResponseReceived:
                     stream_id = event.stream_id
                     stream = streams.get(stream_id)
