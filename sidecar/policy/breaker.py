@@ -10,11 +10,13 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker, CircuitBreakerListener
-from pybreaker import CircuitBreakerState as State
-
+from sidecar.model.lean import hidden
 from sidecar.model.outcome import Verdict
 from sidecar.policy.window import Window
+
+with hidden("redis"):  # for a storage that blocks the event loop: 10 MiB
+    from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker, CircuitBreakerListener
+    from pybreaker import CircuitBreakerState as State
 
 CLOSED: Final = 0
 HALF_OPEN: Final = 1

@@ -7,23 +7,10 @@ from typing import Any, Final, TextIO
 
 import orjson
 
+from sidecar.model.lean import hidden
 
-def _import_structlog() -> Any:
-    """structlog, without rich: it would import rich wherever that is installed,
-    for colourful tracebacks, and with it 3.5 MiB that a sidecar never uses."""
-    if "rich" in sys.modules:
-        import structlog
-    else:
-        # None makes `import rich` fail, which structlog is prepared for.
-        sys.modules["rich"] = None  # type: ignore[assignment]
-        try:
-            import structlog
-        finally:
-            del sys.modules["rich"]
-    return structlog
-
-
-structlog: Final = _import_structlog()
+with hidden("rich"):  # for colourful tracebacks: 3.5 MiB
+    import structlog
 
 # Chatter of libraries that says nothing about the sidecar.
 _QUIET: Final = ("asyncio", "aiohttp", "grpc")

@@ -1,6 +1,8 @@
 """The breaker's rules, one test each."""
 
 import gc
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -367,3 +369,8 @@ def test_a_breaker_that_nobody_holds_is_freed(clock: FakeClock) -> None:
     gc.collect()
 
     assert freed == [True]
+
+
+def test_redis_is_not_imported() -> None:
+    code = "import sidecar.policy.breaker, sys; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
