@@ -15,6 +15,7 @@ from typing import Any
 import sidecar
 from sidecar.admin import server as admin
 from sidecar.admin.operations import Check
+from sidecar.admin.token import TokenError, read_token, readable_by_all
 from sidecar.assembly import Parts, assemble
 from sidecar.config import clusters as cluster_config
 from sidecar.config.errors import ConfigError, ConfigErrors
@@ -104,6 +105,7 @@ class App:
             self.runtime.snapshot = assemble(self.spec, self.runtime.snapshot, self._parts)
             for name, spec in self.spec.all_listeners().items():
                 self.listeners[name] = await self._bind(name, spec.bind, spec.mode)
+            self._check_token(self.spec)
             await self._start_admin(self.spec.admin.bind)
         except BaseException:
             await self.stop()
@@ -126,6 +128,18 @@ class App:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise BindError(f"cannot listen on {address} (admin.bind): {reason}{holder(address, error)}") from None
         log.info("listening", listener="admin", address=str(self._admin.address))
+
+    def _check_token(self, spec: Spec) -> None:
+        """The file itself is read anew for each use; one that cannot be is refused here."""
+        path = spec.admin.token_file
+        if path is None:
+            return
+        try:
+            read_token(path)
+        except TokenError as error:
+            raise ConfigErrors([ConfigError(self.path, 1, 1, "admin.token_file", str(error))]) from None
+        if readable_by_all(path):
+            log.warning("admin_token_readable_by_all", path=path)
 
     def _open_access_log(self, target: str) -> None:
         self._access_log = open_access_log(target)
@@ -166,6 +180,7 @@ class App:
             log.info("reload_unchanged", config=self.path)
             return
         self._refuse_static_changes(spec)
+        self._check_token(spec)
         wanted = spec.all_listeners()
         opened: dict[str, Listener] = {}
         try:
@@ -202,6 +217,8 @@ class App:
         changed: list[str] = []
         if spec.admin.bind != self.spec.admin.bind:
             changed.append("admin.bind")
+        if spec.admin.socket_mode != self.spec.admin.socket_mode:
+            changed.append("admin.socket_mode")
         if spec.access_log != self.spec.access_log:
             changed.append("access_log")
         before = self.spec.all_listeners()

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -15,6 +16,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from sidecar.admin.client import AdminApi
     from sidecar.config.schema import Spec
 
 _FAILED = 1
@@ -108,15 +110,23 @@ def demo(seconds: float | None, keep: bool, as_json: bool) -> None:
     sys.exit(sidecar.demo.main(seconds, keep, as_json))
 
 
+def _admin_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--admin and --token-file."""
+    where = f"Default: $SIDECAR_ADMIN, else {_DEFAULT_ADMIN}. Or unix:/path."
+    token = "Holds the admin API's bearer token. Default: $SIDECAR_ADMIN_TOKEN_FILE."
+    command = click.option("--token-file", metavar="FILE", envvar="SIDECAR_ADMIN_TOKEN_FILE", help=token)(command)
+    return click.option("--admin", metavar="URL", help=where)(command)
+
+
 @main.command()
-@click.option("--admin", metavar="URL", help=f"Default: $SIDECAR_ADMIN, else {_DEFAULT_ADMIN}.")
+@_admin_options
 @click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print what the admin API answers.")
-def status(admin: str | None, watch: bool, as_json: bool) -> None:
+def status(admin: str | None, token_file: str | None, watch: bool, as_json: bool) -> None:
     """Show clusters, endpoints, breakers and load as a table."""
-    base = admin_url(admin)
+    api = admin_api(admin, token_file)
     if as_json:
-        click.echo(json.dumps(call_admin("GET", base, "/api/clusters"), indent=2))
+        click.echo(json.dumps(call_admin(api, "GET", "/api/clusters"), indent=2))
         return
     from rich.console import Console
     from rich.live import Live
@@ -124,24 +134,24 @@ def status(admin: str | None, watch: bool, as_json: bool) -> None:
     # Off a terminal there is no width to fit into: no name may be cut.
     console = Console(width=None if sys.stdout.isatty() else 160)
     if not watch:
-        console.print(status_table(call_admin("GET", base, "/api/clusters")))
+        console.print(status_table(call_admin(api, "GET", "/api/clusters")))
         return
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(status_table(call_admin("GET", base, "/api/clusters")), refresh=True)
+                live.update(status_table(call_admin(api, "GET", "/api/clusters")), refresh=True)
                 time.sleep(1)
     except KeyboardInterrupt:
         return
 
 
 @main.command()
-@click.option("--admin", metavar="URL", help=f"Default: $SIDECAR_ADMIN, else {_DEFAULT_ADMIN}.")
-def drain(admin: str | None) -> None:
+@_admin_options
+def drain(admin: str | None, token_file: str | None) -> None:
     """Make a running sidecar finish what it has and take nothing new."""
-    base = admin_url(admin)
-    call_admin("POST", base, "/api/drain")
-    click.echo(f"{base} drains")
+    api = admin_api(admin, token_file)
+    call_admin(api, "POST", "/api/drain")
+    click.echo(f"{api.base} drains")
 
 
 @main.command()
@@ -171,37 +181,35 @@ def version() -> None:
     click.echo(f"sidecar {__version__}")
 
 
-def admin_url(given: str | None) -> str:
-    """The base URL of the admin API; a usage error when it is none."""
+def admin_api(given: str | None, token_file: str | None) -> "AdminApi":
+    """The admin API to call; a usage error when the URL is none."""
+    from sidecar.admin.client import AdminApi
+    from sidecar.admin.token import TokenError, read_token
+
     url = (given or os.environ.get("SIDECAR_ADMIN") or _DEFAULT_ADMIN).rstrip("/")
-    if "://" not in url:
+    if "://" not in url and not url.startswith("unix:"):
         url = f"http://{url}"
-    if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"{url} is no HTTP URL")
-    return url
-
-
-def call_admin(method: str, base: str, path: str) -> Any:
-    """What the admin API answers; ends with one clear line and exit code 1 when it does not."""
-    from http.client import HTTPException
-    from urllib import error, request
-
-    # A proxy from the environment may be this very sidecar.
-    opener = request.build_opener(request.ProxyHandler({}))
     try:
-        wanted = request.Request(base + path, method=method, headers={"accept": "application/json"})
-        with opener.open(wanted, timeout=5) as response:
-            body = response.read()
-    except error.HTTPError as failure:
-        with failure:
-            _fail(f"{base}{path} answered {failure.code} {failure.reason}")
-    except (OSError, HTTPException, ValueError) as failure:
-        reason = getattr(failure, "reason", None) or failure
-        _fail(f"no sidecar answers at {base}: {getattr(reason, 'strerror', None) or reason}")
+        token = read_token(token_file).decode() if token_file else None
+        return AdminApi(url, token)
+    except TokenError as error:
+        _fail(str(error))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def call_admin(api: "AdminApi", method: str, path: str) -> Any:
+    """What the admin API answers; ends with one clear line and exit code 1 when it does not."""
+    from sidecar.admin.client import AdminError
+
+    try:
+        body = api.call(method, path)
+    except AdminError as error:
+        _fail(str(error))
     try:
         return json.loads(body or b"null")
     except ValueError:
-        _fail(f"{base}{path} answered no JSON: is this a sidecar's admin port?")
+        _fail(f"{api.base}{path} answered no JSON: is this a sidecar's admin port?")
 
 
 def _fail(message: str) -> NoReturn:

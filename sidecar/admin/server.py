@@ -4,18 +4,20 @@ It shares the event loop with the requests, so nothing here may take long: metri
 are rendered in pieces, lists are bounded.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from sidecar.admin.access import Access, harden
 from sidecar.admin.answers import refusal
 from sidecar.admin.clusters import ClusterViews
 from sidecar.admin.control import ControlViews
+from sidecar.admin.guard import Guard
 from sidecar.admin.health import HealthViews
 from sidecar.admin.operations import Operations
 from sidecar.admin.page import PageViews
@@ -25,10 +27,16 @@ from sidecar.model.address import Address
 from sidecar.telemetry.collector import Collector
 from sidecar.telemetry.exposition import render
 from sidecar.telemetry.logs import get_logger
+from sidecar.wire.listener import bound_socket
 
 # No call of this API has a body.
 _BODY_BYTES: Final = 4096
 _STOP_SECONDS: Final = 1.0
+# How long an idle connection is kept, and how long what nobody reads of a request is
+# thrown away before the connection is closed.
+_IDLE_SECONDS: Final = 75.0
+_LINGER_SECONDS: Final = 1.0
+_BACKLOG: Final = 128
 _ENDPOINT: Final = "/api/clusters/{name}/endpoints/{address:.+}"
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -37,12 +45,14 @@ View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class AdminServer:
     """A running server; `address` is where it really listens."""
 
-    def __init__(self, runner: web.AppRunner, address: Address) -> None:
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server, address: Address) -> None:
         self._runner = runner
+        self._server = server
         self.address = address
 
     async def stop(self) -> None:
         """Close the port and every connection; requests get a second to finish."""
+        self._server.close()
         await self._runner.cleanup()
         if self.address.unix:
             with suppress(OSError):
@@ -50,34 +60,42 @@ class AdminServer:
 
 
 async def start(operations: Operations, address: Address) -> AdminServer:
-    """Listen on `address`; OSError when that cannot be had."""
+    """Listen on `address`; OSError or BindError when that cannot be had."""
+    # Before aiohttp's server exists; it is asked for with the first connection.
+    guard = Guard(lambda: runner.server() if runner.server is not None else None)
     runner = web.AppRunner(
-        application(operations),
+        application(operations, guard),
         access_log=None,
         handle_signals=False,
         shutdown_timeout=_STOP_SECONDS,
-        keepalive_timeout=75.0,
+        keepalive_timeout=_IDLE_SECONDS,
+        lingering_time=_LINGER_SECONDS,
     )
     await runner.setup()
     try:
-        site: web.BaseSite = (
-            web.UnixSite(runner, address.unix)
-            if address.unix
-            else web.TCPSite(runner, address.host, address.port, reuse_address=True)
-        )
-        await site.start()
+        server = await _listen(guard, address, operations.spec.admin.socket_mode)
     except BaseException:
         await runner.cleanup()
         raise
-    if address.unix:
-        return AdminServer(runner, address)
-    host, port = runner.addresses[0][:2]
-    return AdminServer(runner, Address(host, port))
+    if not address.unix:
+        host, port = server.sockets[0].getsockname()[:2]
+        address = Address(host, port)
+    return AdminServer(runner, server, address)
 
 
-def application(operations: Operations) -> web.Application:
+async def _listen(guard: Guard, address: Address, mode: str) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    if not address.unix:
+        return await loop.create_server(guard, address.host, address.port, reuse_address=True, backlog=_BACKLOG)
+    listening = bound_socket(address, int(mode, 8))
+    return await loop.create_unix_server(guard, sock=listening, backlog=_BACKLOG)
+
+
+def application(operations: Operations, guard: Guard | None = None) -> web.Application:
     """Every path of the API."""
-    app = web.Application(middlewares=[_errors_as_json()], client_max_size=_BODY_BYTES)
+    middlewares = [_guarded(operations, guard), _errors_as_json()]
+    app = web.Application(middlewares=middlewares, client_max_size=_BODY_BYTES)
+    app.on_response_prepare.append(harden)
     health, clusters = HealthViews(operations), ClusterViews(operations)
     control = ControlViews(operations)
     reads: dict[str, View] = {
@@ -114,13 +132,29 @@ def _metrics(operations: Operations) -> View:
     return metrics
 
 
+def _guarded(operations: Operations, guard: Guard | None) -> Middleware:
+    """Who may ask is asked first, of what is not there too."""
+    access = Access(operations)
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Any) -> web.StreamResponse:
+        if guard is None:
+            return access.refusal(request) or await handler(request)
+        with guard.busy(request.protocol):
+            return access.refusal(request) or await handler(request)
+
+    return answer
+
+
 def _errors_as_json() -> Middleware:
     log = get_logger("sidecar.admin")
 
     @web.middleware
     async def answer(request: web.Request, handler: Any) -> web.StreamResponse:
-        if request.method == hdrs.METH_POST and not _is_ours(request):
-            return refusal(403, "foreign_origin", "a page of another site may not change anything here")
+        if request.body_exists and (request.content_length is None or request.content_length > _BODY_BYTES):
+            refused = refusal(413, "too_large", "no call of this API has a body")
+            refused.force_close()
+            return refused
         try:
             response: web.StreamResponse = await handler(request)
             return response
@@ -139,10 +173,3 @@ def _errors_as_json() -> Middleware:
             return refusal(500, "internal", f"{type(error).__name__} while answering")
 
     return answer
-
-
-def _is_ours(request: web.Request) -> bool:
-    """Browsers send cross-site POSTs without asking, and name their origin. Any page
-    that somebody looks at on this machine could drain the sidecar."""
-    origin = request.headers.get(hdrs.ORIGIN)
-    return origin is None or urlsplit(origin).netloc == request.host

@@ -6,6 +6,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from sidecar.admin.answers import refusal
 from sidecar.admin.operations import Operations
 from sidecar.telemetry.events import Event, Subscription
 
@@ -14,6 +15,8 @@ _HEARTBEAT_SECONDS: Final = 15.0
 _RETRY: Final = b"retry: 2000\n\n"
 _HEARTBEAT: Final = b": still here\n\n"
 _LONGEST_ID: Final = 18
+# Each holds a connection and a queue.
+MOST_SUBSCRIBERS: Final = 32
 
 
 class EventViews:
@@ -22,12 +25,22 @@ class EventViews:
     def __init__(self, operations: Operations, heartbeat: float = _HEARTBEAT_SECONDS) -> None:
         self._operations = operations
         self._heartbeat = heartbeat
+        self._followers = 0
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """Events from now on; with Last-Event-ID first those that were missed.
 
         A client that reads too slowly is told how many it lost, by an event `lost`.
         """
+        if self._followers >= MOST_SUBSCRIBERS:
+            return refusal(503, "too_many", f"{MOST_SUBSCRIBERS} clients follow the events already")
+        self._followers += 1
+        try:
+            return await self._follow(request)
+        finally:
+            self._followers -= 1
+
+    async def _follow(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
         )

@@ -27,6 +27,7 @@ def check_data(data: dict[str, Any], locate: Locate) -> list[Problem]:
         *_unknown_clusters(data),
         *_listener_names(data),
         *_binds(data, locate),
+        *_admin_token(data),
         *_unreachable(data, locate),
         *_route_names(data, locate),
     ]
@@ -101,6 +102,17 @@ def _binds(data: dict[str, Any], locate: Locate) -> Iterator[Problem]:
             continue
         line, column = locate(other)
         yield Problem(path, f"{address} is taken by {path_text(other)}", f"line {line}, column {column}")
+
+
+def _admin_token(data: dict[str, Any]) -> Iterator[Problem]:
+    admin = _section(data, "admin")
+    try:
+        address = parse_bind(admin.get("bind"))
+    except BadValueError:
+        return
+    if not address.is_local and admin.get("token_file") is None:
+        reason = f"{address} can be reached from other machines: that needs admin.token_file"
+        yield Problem(("admin", "bind"), reason, "or bind 127.0.0.1, ::1 or unix:/path")
 
 
 def _bind_texts(data: dict[str, Any]) -> Iterator[tuple[Path, object]]:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from sidecar.config.clusters import Cluster, Defaults
 from sidecar.config.listeners import Listener, Match, Route
-from sidecar.config.shape import Bind, Name, Section, Text
+from sidecar.config.shape import Bind, Host, Name, Section, Text, word
 from sidecar.config.units import Duration
 from sidecar.model.address import Address
 
@@ -14,7 +14,19 @@ from sidecar.model.address import Address
 class Admin(Section):
     """Health, metrics, API, dashboard."""
 
-    bind: Bind = Field(Address("127.0.0.1", 15000), description="Default 127.0.0.1:15000.")
+    bind: Bind = Field(
+        Address("127.0.0.1", 15000), description="Default 127.0.0.1:15000. Beyond this machine it needs token_file."
+    )
+    allowed_hosts: list[Host] = Field(
+        [], description="Host fields that are answered beside localhost, loopback and the bound address."
+    )
+    token_file: Annotated[Text, Field(min_length=1)] | None = Field(
+        None, description="Holds the bearer token that everything but /healthz and /readyz asks for."
+    )
+    open_metrics: bool = Field(False, description="Answer /metrics without the token.")
+    socket_mode: Annotated[str, *word("0600", "0660")] = Field(
+        "0600", description="Who may connect when bind is unix:/path: the owner, or the group too. Default 0600."
+    )
 
 
 class Spec(Section):

@@ -1,6 +1,7 @@
 """Where something listens: a TCP host and port, or a unix socket's path."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,20 @@ class Address:
             raise ValueError(f"{port!r} is no port: 0 to 65535")
         return cls(host, int(port))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect to it."""
+        return bool(self.unix) or self.host.lower().removesuffix(".") == "localhost" or is_loopback(self.host)
+
     def __str__(self) -> str:
         if self.unix:
             return f"unix:{self.unix}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is a number of this machine's own: 127.0.0.0/8 or ::1."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

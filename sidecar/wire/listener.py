@@ -143,10 +143,11 @@ class Listener:
             connection.abort()
 
 
-def bound_socket(address: Address) -> socket.socket:
-    """A bound stream socket; BindError names the address and what holds it."""
+def bound_socket(address: Address, mode: int | None = None) -> socket.socket:
+    """A bound stream socket; BindError names the address and what holds it. `mode` is
+    that of a unix socket's file, by the process's umask if None."""
     if address.unix:
-        return _bound_unix(address)
+        return _bound_unix(address, mode)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -165,14 +166,20 @@ def bound_socket(address: Address) -> socket.socket:
     return sock
 
 
-def _bound_unix(address: Address) -> socket.socket:
+def _bound_unix(address: Address, mode: int | None) -> socket.socket:
     path = address.unix
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if Path(path).is_socket() and _is_abandoned(path):
             Path(path).unlink()
         sock.setblocking(False)
+        if mode is not None:
+            # Linux gives the file the mode of the socket, less the umask: nobody else can
+            # connect in the moment before chmod, which gives the group what the umask took.
+            os.fchmod(sock.fileno(), mode)
         sock.bind(path)
+        if mode is not None:
+            os.chmod(path, mode)
     except OSError as error:
         sock.close()
         held = ""

@@ -256,7 +256,7 @@ def test_nothing_can_be_changed_afterwards() -> None:
         (cluster("timeouts: {conect: 1s}"), "did you mean connect?"),
         (route("to: u, breaker: {}"), "set it on the cluster"),
         (route("to: u, timeouts: {connect: 1s}"), "set it on the cluster"),
-        ("admin: {port: 1}", "known: bind"),
+        ("admin: {port: 1}", "known: bind, allowed_hosts, token_file, open_metrics, socket_mode"),
     ],
 )
 def test_an_unknown_key_is_told_its_nearest(text: str, hint: str) -> None:
