@@ -28,12 +28,17 @@ class Failure(Enum):
     NO_ROUTE = ("no_route", False, False)
     NO_ENDPOINT = ("no_endpoint", False, False)
     BREAKER_OPEN = ("breaker_open", False, False)
-    OVERLOADED = ("overloaded", False, False)
+    OVERLOADED = ("overloaded", False, False)  # limits.connections, limits.pending
+    CONCURRENCY = ("overloaded", False, False)  # limits.requests
+    ADAPTIVE = ("overloaded", False, False)  # limits.adaptive
+    ADMISSION = ("overloaded", False, False)
+    PRESSURE = ("overloaded", False, False)  # our own process
     RATE_LIMITED = ("rate_limited", False, False)
     BAD_REQUEST = ("bad_request", False, False)
     HEADERS_TOO_LARGE = ("too_large", False, False)
     BODY_TOO_LARGE = ("too_large", False, False)
     FORBIDDEN = ("forbidden", False, False)
+    KEPT_OUT = ("forbidden", False, False)  # by who asks, not by what is asked for
     DRAINING = ("draining", False, False)
     INTERNAL = ("internal", True, False)
     CANCELLED = ("cancelled", True, False)
@@ -75,4 +80,5 @@ class Skipped(Enum):
     ATTEMPTS = "attempts"
     COMMITTED = "committed"
     PUSHBACK = "pushback"
+    OVERLOADED = "overloaded"
     NO_ENDPOINT = "no_endpoint"

@@ -11,6 +11,7 @@ judge.py (verdicts and retries), heads.py and local.py (what the client is told)
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from sidecar.identity.clients import admitted
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure, Skipped, Verdict
@@ -122,13 +123,17 @@ class Exchange(Waiting):
         only = listener.only if head.method != b"CONNECT" else None
         found = only or listener.match(head)
         if not isinstance(found, Route):
-            self._reply(found)
+            self._reply(found if admitted(listener.guards, self.stream.peer) else Failure.KEPT_OUT)
             return
         route = self.route = found
-        if not route.targets:
-            send_fixed(self, route)
-            self._finish()
-            return
+        if not route.direct:
+            if not admitted(route.guards, self.stream.peer):
+                self._reply(Failure.KEPT_OUT)
+                return
+            if not route.targets:
+                send_fixed(self, route)
+                self._finish()
+                return
         target = self.target = route.target(runtime.rng.random) if route.bounds else route.targets[0]
         cluster = self.cluster = target.cluster
 

@@ -18,14 +18,20 @@ def send_failure(exchange: "Exchange", failure: Failure) -> None:
     exchange.failure = failure
     cluster = exchange.cluster
     name = cluster.name if cluster is not None else ""
+    reason = reply.reason_of(failure)
     if cluster is not None:
-        reason = reply.reason_of(failure)
         cluster.local_replies[reason] = cluster.local_replies.get(reason, 0) + 1
+    elif exchange.route is not None:
+        # A route that kept the client out: nothing tells it from the route's own answers.
+        refusals = exchange.runtime.refusals
+        refusals[reason] = refusals.get(reason, 0) + 1
+    # What TLS said of the endpoint that was tried last.
+    detail = exchange.tried[-1].trouble if failure is Failure.CONNECT_FAILED and exchange.tried else ""
     if exchange.grpc:
         exchange.status, exchange.code = 200, reply.grpc_code_of(failure)
-        exchange.stream.send_head(reply.grpc_reply(failure, name, exchange.number, notes(exchange)), True)
+        exchange.stream.send_head(reply.grpc_reply(failure, name, exchange.number, notes(exchange), detail), True)
     else:
-        _send(exchange, *reply.http_reply(failure, name, exchange.number, notes(exchange)))
+        _send(exchange, *reply.http_reply(failure, name, exchange.number, notes(exchange), detail))
 
 
 def send_late_failure(exchange: "Exchange", failure: Failure) -> None:

@@ -22,11 +22,16 @@ _CODES: dict[Failure, tuple[int, int]] = {
     Failure.NO_ENDPOINT: (503, 14),
     Failure.BREAKER_OPEN: (503, 14),
     Failure.OVERLOADED: (503, 14),
+    Failure.CONCURRENCY: (503, 14),
+    Failure.ADAPTIVE: (503, 14),
+    Failure.ADMISSION: (503, 14),
+    Failure.PRESSURE: (503, 14),
     Failure.RATE_LIMITED: (429, 8),
     Failure.BAD_REQUEST: (400, 3),
     Failure.HEADERS_TOO_LARGE: (431, 8),
     Failure.BODY_TOO_LARGE: (413, 8),
     Failure.FORBIDDEN: (403, 7),
+    Failure.KEPT_OUT: (403, 7),
     Failure.DRAINING: (503, 14),
     Failure.INTERNAL: (500, 13),
     Failure.CANCELLED: (499, 1),
@@ -47,12 +52,17 @@ _TEXT: dict[Failure, tuple[str, str]] = {
     Failure.NO_ROUTE: ("no_route", "no route matches this request"),
     Failure.NO_ENDPOINT: ("no_endpoint", "no endpoint is usable"),
     Failure.BREAKER_OPEN: ("breaker_open", "the breakers of all endpoints are open"),
-    Failure.OVERLOADED: ("overloaded", "too many requests under way"),
+    Failure.OVERLOADED: ("overloaded", "no room towards the endpoints: limits.connections or limits.pending"),
+    Failure.CONCURRENCY: ("overloaded", "too many requests under way: limits.requests"),
+    Failure.ADAPTIVE: ("overloaded", "too many requests under way: limits.adaptive"),
+    Failure.ADMISSION: ("overloaded", "too many of the last requests failed: admission"),
+    Failure.PRESSURE: ("overloaded", "the sidecar is short of resources"),
     Failure.RATE_LIMITED: ("rate_limited", "too many requests"),
     Failure.BAD_REQUEST: ("bad_request", "the request is malformed"),
     Failure.HEADERS_TOO_LARGE: ("too_large", "the header fields are too large"),
     Failure.BODY_TOO_LARGE: ("too_large", "the body is too large"),
     Failure.FORBIDDEN: ("forbidden", "this host may not be reached from here"),
+    Failure.KEPT_OUT: ("forbidden", "this client may not come in here"),
     Failure.DRAINING: ("draining", "the sidecar is shutting down"),
     Failure.INTERNAL: ("internal", "the sidecar failed"),
     Failure.CANCELLED: ("cancelled", "the client left"),
@@ -74,9 +84,13 @@ def reason_of(failure: Failure) -> str:
     return _TEXT[failure][0]
 
 
-def http_reply(failure: Failure, cluster: str, attempts: int, extra: Headers) -> tuple[ResponseHead, bytes]:
-    """Head and body of a failure's answer to an HTTP request."""
+def http_reply(
+    failure: Failure, cluster: str, attempts: int, extra: Headers, detail: str = ""
+) -> tuple[ResponseHead, bytes]:
+    """Head and body of a failure's answer to an HTTP request. `detail` says more of why."""
     reason, message = _TEXT[failure]
+    if detail:
+        message = f"{message}: {detail}"
     body = json.dumps({"error": reason, "message": message, "cluster": cluster, "attempts": attempts}).encode() + b"\n"
     headers: Headers = [
         (b"content-type", b"application/json"),
@@ -87,9 +101,11 @@ def http_reply(failure: Failure, cluster: str, attempts: int, extra: Headers) ->
     return ResponseHead(status_of(failure), headers, len(body)), body
 
 
-def grpc_reply(failure: Failure, cluster: str, attempts: int, extra: Headers) -> ResponseHead:
-    """A trailers-only response (gRPC over HTTP/2, "Responses")."""
+def grpc_reply(failure: Failure, cluster: str, attempts: int, extra: Headers, detail: str = "") -> ResponseHead:
+    """A trailers-only response (gRPC over HTTP/2, "Responses"). `detail` says more of why."""
     reason, message = _TEXT[failure]
+    if detail:
+        message = f"{message}: {detail}"
     text = f"sidecar: {message} ({reason}; cluster {cluster or '-'}, attempts {attempts})"
     headers: Headers = [
         (b"content-type", b"application/grpc"),

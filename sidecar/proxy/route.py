@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sidecar.identity.clients import Clients
 from sidecar.model.head import RequestHead
 from sidecar.model.headers import Headers
 from sidecar.policy.idempotency import MethodSet
+from sidecar.policy.priority import DEFAULT, HEADER
 from sidecar.policy.retry import RetryPolicy
 from sidecar.upstream.cluster import Cluster
 
@@ -104,12 +106,22 @@ class Route:
     rewrite: Rewrite | None = None
     request_headers: HeaderEdit | None = None
     response_headers: HeaderEdit | None = None
+    # Of requests that do not say it in the field `priority_header`; empty = nobody is asked.
+    priority: int = DEFAULT
+    priority_header: bytes = HEADER.encode()
     redirect: Redirect | None = None
     respond: Respond | None = None
+    # Who may come in: every one of them has to agree.
+    guards: tuple[Clients, ...] = ()
     # Whether requests go on as they came: no rewrite, no edit.
     plain: bool = True
     # What `redirect` and `respond` answered, by (protocol, code).
     codes: dict[tuple[str, int], int] = field(default_factory=dict)
+    # Whether requests go to a target as they come: nobody is kept out, no answer is fixed.
+    direct: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direct", bool(self.targets) and not self.guards)
 
     def target(self, number: Callable[[], float]) -> Target:
         """One of the targets, by weight; `number` gives uniform values in [0, 1)."""

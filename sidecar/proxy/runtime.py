@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sidecar.identity.meters import TlsMeters
+
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
     from sidecar.proxy.route import Route
@@ -71,6 +73,7 @@ class Runtime:
         "rng",
         "snapshot",
         "timers",
+        "tls",
         "turn",
         "unrouted",
     )
@@ -95,10 +98,12 @@ class Runtime:
         # slow, failed or tried again.
         self.records: list[Records] = []
         self.notable: Records | None = None
-        # Replies to bytes that never became a request, by reason.
+        # Replies to bytes that never became a request, and to clients that a route kept
+        # out, by reason.
         self.refusals: dict[str, int] = {"bad_request": 0, "too_large": 0}
         # Requests that no route took, by (protocol, code).
         self.unrouted: dict[tuple[str, int], int] = {}
+        self.tls = TlsMeters(clock)
         self.on_crash: Callable[[BaseException], None] = lambda error: None
 
     def local_codes(self, route: "Route | None") -> dict[tuple[str, int], int]:

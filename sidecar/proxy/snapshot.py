@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from sidecar.identity.clients import Clients
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
 from sidecar.policy.destinations import Destinations
@@ -26,6 +28,9 @@ class Listener:
     passthrough: Callable[[str, int], Route] | None = None
     # The route of a listener that has one for everything, else None.
     only: Route | None = None
+    # Who may come in at all, and the TLS that they speak (sidecar.wire.tls); None = plain text.
+    guards: tuple[Clients, ...] = ()
+    tls: Any = None
 
     def match(self, head: RequestHead) -> Route | Failure:
         """The request's route, or why there is none."""

@@ -30,6 +30,7 @@ class Endpoint:
         "pools",
         "priority",
         "ready_since",
+        "trouble",
         "verdicts",
         "weight",
         "zone",
@@ -48,6 +49,8 @@ class Endpoint:
         self.drained_until = 0.0
         # When it last became usable, for slow start; 0.0 for "since the start".
         self.ready_since = 0.0
+        # Why TLS with it fails, in words for clients; "" when it does not.
+        self.trouble = ""
         self.in_flight = 0
         # Peak-EWMA latency in seconds, and when it was last decayed.
         self.cost = 0.0

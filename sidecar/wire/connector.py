@@ -2,15 +2,17 @@
 
 import asyncio
 import select
-import ssl
+from collections.abc import Callable
 from typing import Any
 
+from sidecar.identity.errors import HandshakeError
 from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.destinations import ForbiddenError, connect_checked
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.tls import ClientTls
+from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelClientConnection
 
 _KINDS: dict[str, Any] = {"http1": H1ClientConnection, "http2": H2ClientConnection, "tcp": TunnelClientConnection}
@@ -44,7 +46,7 @@ class Connector:
             failure = Failure.CONNECT_TIMEOUT
         except ForbiddenError:
             failure = Failure.FORBIDDEN
-        except (OSError, ssl.SSLError, ValueError):
+        except (OSError, ValueError):  # ssl.SSLError is an OSError
             failure = Failure.CONNECT_FAILED
         except Exception as error:  # the pool has to hear of every dial, or its waiters hang
             self.runtime.on_crash(error)
@@ -57,6 +59,7 @@ class Connector:
         turn.begin()
         try:
             if failure is None:
+                pool.endpoint.trouble = ""
                 self.connections.add(connection)
                 self.runtime.connections["upstream", _label(connection)] += 1
                 pool.on_connected(connection)
@@ -66,20 +69,54 @@ class Connector:
             turn.end()
 
     async def _connect(self, pool: Any, connection: Any) -> None:
+        tls: ClientTls | None = pool.shares.tls if pool.protocol != "tcp" else None
+        if tls is None:
+            await self._open(pool, lambda: connection)
+        else:
+            await self._open_tls(pool, connection, tls)
+
+    async def _open(self, pool: Any, factory: Callable[[], asyncio.Protocol]) -> None:
         address = pool.endpoint.address
         if pool.shares.destinations is not None:
-            await connect_checked(self._loop, lambda: connection, address, pool.shares.destinations)
-            return
-        tls: ClientTls | None = pool.shares.tls if pool.protocol != "tcp" else None
-        options: dict[str, Any] = {}
-        if tls is not None:
-            options = {"ssl": tls.context(pool.protocol), "server_hostname": tls.server_name or address.host}
-        if address.unix:
-            if tls is not None and not tls.server_name:
-                options["server_hostname"] = "localhost"
-            await self._loop.create_unix_connection(lambda: connection, address.unix, **options)
+            await connect_checked(self._loop, factory, address, pool.shares.destinations)
+        elif address.unix:
+            await self._loop.create_unix_connection(factory, address.unix)
         else:
-            await self._loop.create_connection(lambda: connection, address.host, address.port, **options)
+            await self._loop.create_connection(factory, address.host, address.port)
+
+    async def _open_tls(self, pool: Any, connection: Any, tls: ClientTls) -> None:
+        assert self.runtime is not None
+        endpoint = pool.endpoint
+        endpoint.trouble = ""
+        opened: asyncio.Future[None] = self._loop.create_future()
+
+        def on_open(layer: TlsLayer) -> None:
+            if pool.protocol == "http2" and layer.protocol_chosen != "h2":
+                layer.abort()  # RFC 9113 3.3
+                on_failed(layer, HandshakeError("no_http2", "h2 was not chosen"))
+                return
+            layer.set_protocol(connection)
+            connection.connection_made(layer)
+            opened.set_result(None)
+
+        def on_failed(layer: TlsLayer, error: Exception) -> None:
+            assert self.runtime is not None
+            where = {"cluster": pool.shares.name}
+            endpoint.trouble = self.runtime.tls.failed("upstream", where, str(endpoint.address), error)
+            if not opened.done():
+                opened.set_exception(error)
+
+        name = tls.server_name or endpoint.address.host or "localhost"
+        layer = TlsLayer(self.runtime, tls.context(pool.protocol), on_open, on_failed, server_name=name)
+        await self._open(pool, lambda: layer)
+        try:
+            await opened
+        except asyncio.CancelledError:
+            on_failed(layer, HandshakeError("timeout", "no answer in time"))
+            raise
+        finally:
+            if not layer.is_open:
+                layer.abort()
 
     def readable(self, connection: Any) -> bool:
         """Whether something came on an idle connection, which can only be its end."""

@@ -15,6 +15,7 @@ from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.output import write_all
 from sidecar.wire.paced import Paced
+from sidecar.wire.tls_layer import RefusedError
 from sidecar.wire.turn import BULK
 
 
@@ -160,7 +161,8 @@ class H1ClientConnection(Paced):
             self._response_ended = True
         self.transport = None
         if not self._response_ended:
-            self._fail(self._failure())
+            # A server that refused our certificate has read nothing of what we sent.
+            self._fail(Failure.CONNECT_FAILED if isinstance(error, RefusedError) else self._failure())
         self._busy = False
         self.owner.on_closed(self, idle)
 

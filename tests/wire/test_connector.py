@@ -29,6 +29,7 @@ NAME = "users.internal"
 
 
 class Shares:
+    name = "web"
     tls: ClientTls | None = None
     destinations: Destinations | None = None
 
