@@ -11,10 +11,12 @@ from sidecar.admin.answers import json_answer, refusal
 from sidecar.admin.operations import Operations
 from sidecar.config.units import BadValueError, parse_positive_duration
 from sidecar.model.outcome import Verdict
+from sidecar.policy.adaptive import AdaptiveLimit
 from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN
 from sidecar.policy.limit import Limit
+from sidecar.policy.priority import PRIORITIES
 from sidecar.telemetry.counts import requests_of
-from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.cluster import SHED_BY, Cluster
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.pool import H1Pool, H2Pool, Pool
 
@@ -96,10 +98,15 @@ class ClusterViews:
             "retries_skipped": dict(cluster.retries_skipped),
             "local_replies": dict(cluster.local_replies),
             "limits": {
-                "requests": _limit(cluster.requests),
+                "requests": {
+                    **_limit(cluster.requests),
+                    "adaptive": None if cluster.adaptive is None else _adaptive(cluster.adaptive),
+                },
                 "connections": _limit(cluster.connections),
                 "pending": _limit(cluster.pending),
             },
+            "shed": _shed(cluster),
+            "rejection_probability": _rejection(cluster, self._operations.runtime.clock()),
             "latency_ms": {
                 "p50": round(cluster.durations.quantile(0.5) * 1000, 3),
                 "p99": round(cluster.durations.quantile(0.99) * 1000, 3),
@@ -134,6 +141,22 @@ class ClusterViews:
 
 def _limit(limit: Limit) -> dict[str, int | None]:
     return {"in_use": limit.in_use, "maximum": limit.maximum}
+
+
+def _adaptive(limit: AdaptiveLimit) -> dict[str, float]:
+    return {"limit": limit.limit, "baseline_ms": round(limit.baseline * 1000, 3)}
+
+
+def _shed(cluster: Cluster) -> dict[str, dict[str, int]]:
+    """By what kept them out, then by priority."""
+    return {by: {priority: cluster.shed[by, priority] for priority in PRIORITIES} for by in SHED_BY}
+
+
+def _rejection(cluster: Cluster, now: float) -> dict[str, float] | None:
+    admission = cluster.admission
+    if admission is None:
+        return None
+    return {name: round(admission.probability(priority, now), 3) for priority, name in enumerate(PRIORITIES)}
 
 
 def _connections(endpoint: Endpoint) -> dict[str, int]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from sidecar.wire.peer import reset_connection
+
 MOST_CONNECTIONS: Final = 128
 _HEAD_SECONDS: Final = 10.0
 _READ_SECONDS: Final = 30.0
@@ -117,9 +119,9 @@ class _Guarded(asyncio.Protocol):
             self._inner.connection_lost(error)
 
     def abort(self) -> None:
-        """End it without a word."""
+        """End it at once: a close would leave the kernel with what the client does not read."""
         self._guard.closed(self._inner)
-        self._transport.abort()
+        reset_connection(self._transport)
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
