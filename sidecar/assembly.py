@@ -13,14 +13,19 @@ from typing import Any
 from sidecar.codec.grpc import STATUS_NUMBERS
 from sidecar.config import clusters as c
 from sidecar.config import listeners as l
+from sidecar.config import tls as t
 from sidecar.config.conditions import conditions
 from sidecar.config.schema import Spec
+from sidecar.identity.clients import Clients
 from sidecar.model.address import Address
+from sidecar.policy.adaptive import AdaptiveLimit
+from sidecar.policy.admission import Admission
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.budget import Budget
 from sidecar.policy.destinations import Destinations
 from sidecar.policy.idempotency import Idempotency, MethodSet
 from sidecar.policy.limit import Limit
+from sidecar.policy.priority import PRIORITIES, PriorityLimit
 from sidecar.policy.retry import RetryPolicy
 from sidecar.proxy import route as r
 from sidecar.proxy.affinity import KeyOf, key_of
@@ -38,14 +43,16 @@ _PASSTHROUGH_HOSTS = 256
 class Parts:
     """What assembled objects are given: the process's clock, timers, sockets and ears.
 
-    `tls_of(tls, address)` makes a client's TLS context for a cluster's `tls` section.
+    `tls_of` makes the TLS setting of a cluster's `tls` section, `listener_tls_of` that of a
+    listener's. Equal sections give one object.
     """
 
     connector: Connector
     timers: Any
     clock: Callable[[], float]
     rng: random.Random
-    tls_of: Callable[[c.Tls], Any]
+    tls_of: Callable[[t.Tls], Any]
+    listener_tls_of: Callable[[t.ListenerTls], Any] = field(default=lambda tls: None)
     on_event: Callable[[str, dict[str, Any]], None] = field(default=lambda kind, fields: None)
 
 
@@ -94,7 +101,7 @@ def _new_cluster(name: str, spec: c.Cluster, parts: Parts) -> Cluster:
         balancer=_balancer(spec, parts),
         policy=spec.balance.policy,
         budget=Budget(spec.retry.budget.ratio, spec.retry.budget.floor),
-        requests=Limit(spec.limits.requests),
+        requests=PriorityLimit(spec.limits.requests),
         connections=Limit(spec.limits.connections),
         pending=Limit(spec.limits.pending),
         connector=parts.connector,
@@ -116,19 +123,40 @@ def _key_of(spec: c.Cluster) -> KeyOf | None:
 def _configure_cluster(cluster: Cluster, spec: c.Cluster, tls: Any, parts: Parts) -> None:
     """Bring a cluster, new or carried over, to what the spec says."""
     cluster.protocol = spec.protocol
-    if (cluster.tls is None) != (tls is None):
-        cluster.reconnect()
+    if cluster.tls is not tls:
+        cluster.reconnect()  # what was let pass under other rules is not used any more
     cluster.tls = tls
     cluster.balance(spec.balance.policy, _balancer(spec, parts))
     cluster.key_of = _key_of(spec)
     cluster.budget.configure(spec.retry.budget.ratio, spec.retry.budget.floor)
-    cluster.requests.configure(spec.limits.requests)
+    cluster.requests.share(spec.limits.shares.sheddable, spec.limits.shares.critical)
+    cluster.regulate(_adaptive(cluster, spec, parts), _admission(cluster, spec, parts), spec.limits.requests)
     cluster.connections.configure(spec.limits.connections)
     cluster.pending.configure(spec.limits.pending)
     cluster.connect_timeout = spec.timeouts.connect
     cluster.idle_timeout = spec.timeouts.idle or 300.0
     known = {endpoint.name: endpoint for endpoint in cluster.endpoints}
     cluster.replace_endpoints([_endpoint(cluster, each, spec, known, parts) for each in spec.endpoints])
+
+
+def _adaptive(cluster: Cluster, spec: c.Cluster, parts: Parts) -> AdaptiveLimit | None:
+    """The cluster's own goes on with what it learned."""
+    if spec.limits.adaptive is None:
+        return None
+    policy = spec.limits.adaptive.policy(spec.limits.requests)
+    if cluster.adaptive is None:
+        return AdaptiveLimit(policy, parts.rng, parts.clock())
+    cluster.adaptive.configure(policy)
+    return cluster.adaptive
+
+
+def _admission(cluster: Cluster, spec: c.Cluster, parts: Parts) -> Admission | None:
+    if spec.admission is None:
+        return None
+    if cluster.admission is None:
+        return Admission(spec.admission.policy(), parts.rng)
+    cluster.admission.configure(spec.admission.policy())
+    return cluster.admission
 
 
 def _breaker_policy(spec: c.Breaker) -> dict[str, Any]:
@@ -166,16 +194,23 @@ def _listener(
 ) -> Listener:
     old = previous.listeners.get(name)
     kept = {route.name: route for route in old.table.routes} if old is not None else {}
-    rules = [_rule(route, whole, clusters, kept.get(route.name)) for route in spec.routes]
+    header = (spec.priority_header or "").encode()
+    guards = _guards(spec.clients)
+    rules = [_rule(route, header, guards, whole, clusters, kept.get(route.name)) for route in spec.routes]
     destinations = Destinations(spec.allow)
     if old is not None:
         destinations.denied = old.destinations.denied  # counters live on
-    passthrough = Passthrough(name, whole, parts, destinations) if spec.mode == "forward" else None
+    passthrough = Passthrough(name, whole, parts, destinations, guards) if spec.mode == "forward" else None
     if passthrough is not None and old is not None and isinstance(old.passthrough, Passthrough):
         passthrough.codes = old.passthrough.codes  # counters live on
     table = r.RouteTable(rules)
     only = table.only if spec.mode == "http" else None
-    return Listener(name, spec.mode, table, destinations, passthrough, only)
+    tls = None if spec.tls is None else parts.listener_tls_of(spec.tls)
+    return Listener(name, spec.mode, table, destinations, passthrough, only, guards, tls)
+
+
+def _guards(spec: t.Clients | None) -> tuple[Clients, ...]:
+    return () if spec is None else (Clients(spec.san, spec.cidr),)
 
 
 class Passthrough:
@@ -185,8 +220,11 @@ class Passthrough:
     of meters, for clients choose the hosts.
     """
 
-    def __init__(self, listener: str, spec: Spec, parts: Parts, destinations: Destinations) -> None:
+    def __init__(
+        self, listener: str, spec: Spec, parts: Parts, destinations: Destinations, guards: tuple[Clients, ...]
+    ) -> None:
         self._name = f"{listener}.allow"
+        self._guards = guards
         self._spec = spec
         self._parts = parts
         self._destinations = destinations
@@ -220,6 +258,7 @@ class Passthrough:
             request_timeout=spec.timeouts.request,
             try_timeout=spec.timeouts.try_,
             idle_timeout=spec.timeouts.idle,
+            guards=self._guards,
             codes=self.codes,
         )
 
@@ -229,16 +268,34 @@ class Passthrough:
             route.targets[0].cluster.close()
 
 
-def _rule(spec: l.Route, whole: Spec, clusters: dict[str, Cluster], old: r.Route | None) -> r.Rule:
+def _rule(
+    spec: l.Route,
+    header: bytes,
+    guards: tuple[Clients, ...],
+    whole: Spec,
+    clusters: dict[str, Cluster],
+    old: r.Route | None,
+) -> r.Rule:
     match = spec.match
     tests = tuple(test for _, test in conditions(match))
-    return r.Rule(route=_route(spec, whole, clusters, old), hosts=tuple(match.host or ()), tests=tests)
+    route = _route(spec, header, guards, whole, clusters, old)
+    return r.Rule(route=route, hosts=tuple(match.host or ()), tests=tests)
 
 
-def _route(spec: l.Route, whole: Spec, clusters: dict[str, Cluster], old: r.Route | None) -> r.Route:
+def _route(
+    spec: l.Route,
+    header: bytes,
+    guards: tuple[Clients, ...],
+    whole: Spec,
+    clusters: dict[str, Cluster],
+    old: r.Route | None,
+) -> r.Route:
     headers = spec.headers
     common: dict[str, Any] = {
         "name": spec.name,
+        "priority": PRIORITIES.index(spec.priority),
+        "priority_header": header,
+        "guards": (*guards, *_guards(spec.clients)),
         "request_headers": _edit(headers.request) if headers else None,
         "response_headers": _edit(headers.response) if headers else None,
         "codes": old.codes if old is not None else {},

@@ -5,7 +5,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from sidecar.codec.grpc import STATUS_NAMES
+from sidecar.config.overload import AdaptiveEntry, AdmissionEntry, Shares
 from sidecar.config.shape import BalanceKey, Bind, Grpc, Path, Repeatable, Section, Target, Text, nearest, word
+from sidecar.config.tls import Tls
 from sidecar.config.units import BadValueError, Duration, PositiveDuration, Size, Timeout, shown
 from sidecar.upstream.balance.make import POLICIES
 
@@ -177,6 +179,18 @@ class Limits(Section):
     )
     pending: int = Field(1024, ge=0, le=1_000_000, description="Requests that wait for a connection. Default 1024.")
     requests: int = Field(1024, ge=1, le=1_000_000, description="Requests in flight. Default 1024.")
+    adaptive: AdaptiveEntry = Field(
+        None, description="true or a mapping: a limit on requests in flight that follows latency; off unless given."
+    )
+    shares: Shares = Field(
+        default_factory=Shares.model_construct, description="How much of that limit each priority may use."
+    )
+
+    @model_validator(mode="after")
+    def _adaptive_fits(self) -> "Limits":
+        if self.adaptive is not None and self.adaptive.min > self.requests:
+            raise BadValueError("adaptive.min is more than requests", "requests bounds the adaptive limit from above")
+        return self
 
 
 class HttpCheck(Section):
@@ -219,51 +233,6 @@ class HealthCheck(Section):
         return self
 
 
-def _readable_pem(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise BadValueError("must be the path of a PEM file")
-    try:
-        with open(value, "rb") as file:
-            start = file.read(1 << 20)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadValueError(f"cannot read {shown(value)}: {reason}") from None
-    if b"-----BEGIN " not in start:
-        raise BadValueError(f"{shown(value)} is no PEM file")
-    return value
-
-
-def _parse_verify(value: object) -> bool:
-    if value is True:
-        return True
-    if value == "none":
-        return False
-    hint = "write verify: none to trust anybody" if value is False or value in ("off", "no") else "write true or none"
-    raise BadValueError(f"{shown(value)} is neither true nor none", hint)
-
-
-PemFile = Annotated[str, PlainValidator(_readable_pem), WithJsonSchema({"type": "string"})]
-Verify = Annotated[bool, PlainValidator(_parse_verify), WithJsonSchema({"enum": [True, "none"]})]
-
-
-class Tls(Section):
-    """TLS towards the endpoints; `tls: {}` trusts the system's authorities."""
-
-    ca: PemFile | None = Field(None, description="PEM file of the authorities to trust instead of the system's.")
-    cert: PemFile | None = Field(None, description="PEM file of our certificate, for mutual TLS.")
-    key: PemFile | None = Field(None, description="PEM file of our certificate's private key.")
-    server_name: Text = Field("", description="The name to ask for and to verify; the endpoint's host when empty.")
-    verify: Verify = Field(True, description="true, or none: trust anybody.")
-
-    @model_validator(mode="after")
-    def _pair(self) -> "Tls":
-        if self.cert is not None and self.key is None:
-            raise BadValueError("cert without key", "add key: FILE")
-        if self.key is not None and self.cert is None:
-            raise BadValueError("key without cert", "add cert: FILE")
-        return self
-
-
 class ClusterKeys(Section):
     """Every key of a cluster; `defaults` takes the same."""
 
@@ -278,6 +247,9 @@ class ClusterKeys(Section):
     breaker: Breaker = Field(default_factory=Breaker.model_construct, description="When an endpoint is left alone.")
     limits: Limits = Field(
         default_factory=Limits.model_construct, description="Beyond these the answer is overloaded, at once."
+    )
+    admission: AdmissionEntry = Field(
+        None, description="true or a mapping: rejects while the endpoints fail too many; off unless given."
     )
     health_check: HealthCheck | None = Field(None, description="Active health checks; off unless given.")
     tls: Tls | None = Field(None, description="TLS towards the endpoints; null = plain text.")
@@ -300,4 +272,15 @@ class Cluster(ClusterKeys):
             if name in seen:
                 raise BadValueError(f"endpoint {name} is listed twice", "use weight for a larger share")
             seen.add(name)
+        return self
+
+    @model_validator(mode="after")
+    def _check_can_verify(self) -> "Cluster":
+        # grpcio verifies always, and knows one name.
+        tls, check = self.tls, self.health_check
+        if tls is not None and check is not None and check.grpc is not None:
+            if not tls.verify:
+                raise BadValueError("a gRPC health check cannot do without verifying", "use http or tcp, or tls.ca")
+            if tls.sans is not None and not tls.server_name:
+                raise BadValueError("a gRPC health check cannot verify tls.sans", "use http or tcp, or add server_name")
         return self

@@ -23,7 +23,9 @@ from sidecar.config.shape import (
     Text,
     word,
 )
+from sidecar.config.tls import Clients, ListenerTls
 from sidecar.config.units import BadValueError, GivenTimeout, PositiveDuration, Size
+from sidecar.policy.priority import HEADER, PRIORITIES
 
 Weight = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -220,8 +222,13 @@ class Route(Section):
     timeout: GivenTimeout = Field(None, description="Short for timeouts.request.")
     timeouts: RouteTimeouts | None = Field(None, description="Changes to the cluster's timeouts.")
     retry: RouteRetry | None = Field(None, description="Changes to the cluster's retry.")
+    priority: Annotated[str, *word(*PRIORITIES)] = Field(
+        "default",
+        description="Of requests that do not say it themselves: critical, default or sheddable. Default default.",
+    )
     rewrite: Rewrite | None = Field(None, description="What the service is asked instead.")
     headers: RouteHeaders | None = Field(None, description="Changes to header fields.")
+    clients: Clients | None = Field(None, description="Who may ask for this, of those whom the listener lets in.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Route":
@@ -257,6 +264,11 @@ class Listener(Section):
         description='forward: what may be reached beyond the routes: hosts, "*.example.com:443", and the addresses '
         "and networks that are not public, 10.0.0.0/8.",
     )
+    priority_header: FieldName | None = Field(
+        HEADER, description="The request field that gives the priority; null = no field is believed."
+    )
+    tls: ListenerTls | None = Field(None, description="TLS towards the clients; null = plain text.")
+    clients: Clients | None = Field(None, description="Who may come in; null = everybody who can connect.")
     routes: list[Route] = Field([], description="The first that matches wins.")
 
     @model_validator(mode="after")
@@ -265,4 +277,19 @@ class Listener(Section):
             raise BadValueError("allow is for mode: forward")
         if self.mode == "http" and not self.routes:
             raise BadValueError("needs at least one route", "add routes: [{to: CLUSTER}]")
+        return self
+
+    @model_validator(mode="after")
+    def _can_tell_clients_apart(self) -> "Listener":
+        sections = [("clients", self.clients)]
+        sections += [(f"routes[{index}].clients", route.clients) for index, route in enumerate(self.routes)]
+        for where, clients in sections:
+            if clients is None:
+                continue
+            if clients.san is not None and (self.tls is None or self.tls.client_ca is None):
+                raise BadValueError(f"{where}.san needs clients to show certificates", "add tls.client_ca")
+            if clients.cidr is not None and self.bind.unix:
+                raise BadValueError(
+                    f"{where}.cidr: a unix socket has no source address", "the file's permissions say who may connect"
+                )
         return self

@@ -130,6 +130,11 @@ class AdaptiveLimit:
         """How many requests may be in flight."""
         return int(self._limit)
 
+    @property
+    def maximum(self) -> int:
+        """What the limit never passes."""
+        return self._policy.maximum
+
     def configure(self, policy: AdaptivePolicy) -> None:
         """Change the policy in place; what was learned stays, within the new bounds."""
         self._policy = policy

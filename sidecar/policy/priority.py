@@ -21,6 +21,9 @@ PRIORITIES: Final = ("critical", "default", "sheddable")
 # The field in which a request says it, unless a listener names another.
 HEADER: Final = "x-sidecar-priority"
 
+# The steps of the process's own pressure, by priority (0 is no pressure).
+_REFUSED_FROM: Final = (maxsize, 3, 2)
+
 _NUMBERS: Final = {name.encode(): number for number, name in enumerate(PRIORITIES)}
 
 
@@ -29,6 +32,12 @@ def priority_of(headers: Headers, name: bytes, otherwise: int) -> int:
     there is none, or one that nobody knows. An empty name asks nobody."""
     value = get(headers, name) if name else None
     return otherwise if value is None else _NUMBERS.get(value.strip().lower(), otherwise)
+
+
+def refuses(pressure: int, priority: int) -> bool:
+    """Whether a process under this pressure turns this priority away: `sheddable` from
+    the second step on, `default` from the third, `critical` never."""
+    return pressure >= _REFUSED_FROM[priority]
 
 
 class PriorityLimit(Limit):

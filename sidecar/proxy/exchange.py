@@ -18,6 +18,7 @@ from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy import classify
 from sidecar.policy.breaker import CLOSED, REFUSED
 from sidecar.proxy import reply
+from sidecar.proxy.admit import admit, learn
 from sidecar.proxy.attempt import Attempt
 from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, HEAD, IDLE, START, STREAM, TIMER
 from sidecar.proxy.heads import client_head, outgoing_head
@@ -138,9 +139,11 @@ class Exchange(Waiting):
         cluster = self.cluster = target.cluster
 
         # admit: before any work is done for it
-        if not cluster.requests.try_acquire():
-            self._reply(Failure.OVERLOADED)
-            return
+        if runtime.pressure or not cluster.requests.try_acquire():
+            refusal = admit(self, cluster, route, now)
+            if refusal is not None:
+                self._reply(refusal)
+                return
         self._admitted = True
         cluster.budget.deposit(now)
         if self.grpc:
@@ -338,6 +341,8 @@ class Exchange(Waiting):
         self.status = head.status
         if head.status == 101 or (self.head.method == b"CONNECT" and head.status < 300):
             self.tunnel = True
+            if self.cluster is not None:
+                self.cluster.set_apart(1)
         self.active_at = self.runtime.turn.now
         if self.number > 1 or self.skipped is not None or route.response_headers is not None:
             head = client_head(self, attempt, head, route)
@@ -459,6 +464,8 @@ class Exchange(Waiting):
             self._disarm()
         cluster = self.cluster
         if self._admitted and cluster is not None:
+            if cluster.learning:
+                learn(self, cluster, runtime.turn.now)
             cluster.requests.release()
             cluster.durations.record(seconds)
         codes = runtime.local_codes(self.route) if self.target is None else self.target.codes

@@ -9,6 +9,7 @@ from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy import classify
 from sidecar.policy.backoff import backoff
 from sidecar.policy.retry import Try, forbids
+from sidecar.proxy.admit import spared
 from sidecar.proxy.route import Route
 from sidecar.upstream.cluster import Cluster
 
@@ -61,6 +62,8 @@ def delay_before_retry(
         delay = max(delay, asked)
     if skipped is None and now + delay >= (exchange.deadline or now + _LONGEST_WAIT):
         skipped = Skipped.DEADLINE
+    if skipped is None and spared(exchange, cluster, route, now):
+        skipped = Skipped.OVERLOADED
     if skipped is None and not cluster.budget.try_withdraw(now):
         skipped = Skipped.BUDGET
     exchange.skipped = skipped

@@ -68,6 +68,7 @@ class Runtime:
         "in_flight",
         "notable",
         "on_crash",
+        "pressure",
         "records",
         "refusals",
         "rng",
@@ -90,6 +91,8 @@ class Runtime:
         self.idle_timeout = 300.0
         self.header_timeout = 60.0
         self.in_flight = 0
+        # How short the process is of time, memory or files: 0 is well; see policy/priority.py.
+        self.pressure = 0
         # Open connections by (side, protocol).
         self.connections: dict[tuple[str, str], int] = {
             (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")

@@ -128,7 +128,7 @@ class Waiting:
         head = self.head
         timeout = route.request_timeout
         if head.path in cluster.streaming or (route.streams is not None and head.path in route.streams):
-            self.streaming = True
+            self._becomes_stream(cluster)
             timeout = 0.0
         value = get(head.headers, b"grpc-timeout") if head.grpc is None else head.grpc_timeout
         wanted = grpc.parse_timeout(value) if value is not None else None
@@ -151,7 +151,7 @@ class Waiting:
         bounds everything."""
         now = self.runtime.turn.now
         if self.grpc and not self.streaming and self.cluster is not None and self._has_message():
-            self.streaming = True
+            self._becomes_stream(self.cluster)
             self.cluster.learn_stream(self.head.path)
         over = self.client_deadline and now >= self.client_deadline
         if over or not (self.streaming if self.grpc else self.committed):
@@ -202,12 +202,16 @@ class Waiting:
         attempt = self.attempt
         return attempt is not None and attempt.first is not None and grpc.is_whole(attempt.first)
 
+    def _becomes_stream(self, cluster: Cluster) -> None:
+        self.streaming = True
+        cluster.set_apart(1)
+
     def saw_stream(self) -> None:
         """This call streams: no default deadline, no time for a try's head, and the
         method is remembered."""
         if self.streaming or self.cluster is None:
             return
-        self.streaming = True
+        self._becomes_stream(self.cluster)
         self.cluster.learn_stream(self.head.path)
         if self.attempt is not None and self.attempt.sent:
             self._disarm()

@@ -8,6 +8,7 @@ renders it can let the event loop run between rows (see exposition.py).
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
 from typing import Final, TypeVar
 
 from prometheus_client.gc_collector import GC_COLLECTOR
@@ -20,6 +21,7 @@ from sidecar.codec.grpc import STATUS_NAMES
 from sidecar.model.meters import BOUNDS, Histogram
 from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN
+from sidecar.policy.priority import PRIORITIES
 from sidecar.policy.retry import RetryPolicy
 from sidecar.proxy import reply
 from sidecar.proxy.runtime import Runtime
@@ -104,6 +106,34 @@ class Collector(MetricSource):
         yield _family(
             GaugeMetricFamily("sidecar_requests_in_flight", "Requests under way.", labels=["cluster"]),
             lambda family: _each((((c.name,), c.requests.in_use) for c in clusters), family.add_metric),
+        )
+        yield _family(
+            GaugeMetricFamily("sidecar_concurrency_limit", "How many requests may be under way.", labels=["cluster"]),
+            lambda family: _each((((c.name,), c.requests.maximum or inf) for c in clusters), family.add_metric),
+        )
+        now = self._runtime.clock()
+        yield _family(
+            GaugeMetricFamily(
+                "sidecar_rejection_probability",
+                "How likely admission control is to reject a request.",
+                labels=["cluster", "priority"],
+            ),
+            lambda family: _each(
+                (
+                    ((c.name, name), 0.0 if c.admission is None else c.admission.probability(priority, now))
+                    for c in clusters
+                    for priority, name in enumerate(PRIORITIES)
+                ),
+                family.add_metric,
+            ),
+        )
+        yield _family(
+            CounterMetricFamily(
+                "sidecar_requests_shed", "Requests that were not let in.", labels=["cluster", "by", "priority"]
+            ),
+            lambda family: _each(
+                (((c.name, *key), number) for c in clusters for key, number in c.shed.items()), family.add_metric
+            ),
         )
         yield _family(
             CounterMetricFamily(

@@ -7,16 +7,22 @@ from typing import Any
 from sidecar.model.head import RequestHead
 from sidecar.model.meters import Histogram
 from sidecar.model.outcome import Failure
+from sidecar.policy.adaptive import AdaptiveLimit
+from sidecar.policy.admission import Admission
 from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
 from sidecar.policy.budget import Budget
 from sidecar.policy.destinations import Destinations
 from sidecar.policy.limit import Limit
+from sidecar.policy.priority import PRIORITIES, PriorityLimit
 from sidecar.upstream.balance.base import Balancer
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.pool import Connector, Pool, make_pool
 
 _STATES = {CLOSED: "closed", HALF_OPEN: "half_open", OPEN: "open"}
 _SWEEP_SECONDS = 5.0
+
+# What may keep a request out of a cluster: its limits and the process's own state.
+SHED_BY = ("requests", "adaptive", "admission", "pressure")
 
 
 class Cluster:
@@ -33,7 +39,7 @@ class Cluster:
         balancer: Balancer,
         policy: str,
         budget: Budget,
-        requests: Limit,
+        requests: PriorityLimit,
         connections: Limit,
         pending: Limit,
         connector: Connector,
@@ -48,6 +54,10 @@ class Cluster:
         self.balancer = balancer
         self.budget = budget
         self.requests = requests
+        self.adaptive: AdaptiveLimit | None = None
+        self.admission: Admission | None = None
+        self.learning = False  # one of the two wants to hear of every request
+        self.apart = 0  # requests in flight that are streams, which `adaptive` leaves alone
         self.connections = connections
         self.pending = pending
         self.connector = connector
@@ -73,9 +83,34 @@ class Cluster:
         self.retries: dict[str, int] = {}
         self.retries_skipped: dict[str, int] = {}
         self.local_replies: dict[str, int] = {}
+        # Requests that were not let in, by (what refused them, priority).
+        self.shed = {(by, priority): 0 for by in SHED_BY for priority in PRIORITIES}
         # Methods that were seen to stream; bounded, because clients name them.
         self.streaming: set[bytes] = set()
         self._after(_SWEEP_SECONDS, self._sweep)
+
+    # How much is let in.
+
+    def regulate(self, adaptive: AdaptiveLimit | None, admission: Admission | None, maximum: int) -> None:
+        """Let the limit on requests follow latency, reject by success rate, or neither."""
+        self.adaptive = adaptive
+        self.admission = admission
+        self.learning = adaptive is not None or admission is not None
+        self.requests.ask_always(admission is not None)
+        self.requests.configure(maximum)
+        self.follow()
+
+    def follow(self) -> None:
+        """Bring the limit on requests to what the adaptive one says."""
+        if self.adaptive is not None:
+            self.requests.configure(min(self.adaptive.limit + self.apart, self.adaptive.maximum))
+
+    def set_apart(self, streams: int) -> None:
+        """So many streams more, or less. They last for reasons of their own: under a limit
+        that is learned from latency they would take the places of all others."""
+        if self.adaptive is not None:
+            self.apart = max(0, self.apart + streams)
+            self.follow()
 
     # Which endpoints there are.
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.policy.priority import CRITICAL, DEFAULT, HEADER, SHEDDABLE, PriorityLimit, priority_of
+from sidecar.policy.priority import CRITICAL, DEFAULT, HEADER, SHEDDABLE, PriorityLimit, priority_of, refuses
 
 NAME = HEADER.encode()
 
@@ -32,6 +32,13 @@ def test_what_nobody_knows_is_as_if_it_were_not_there(value: bytes, otherwise: i
 
 def test_without_a_name_no_field_is_believed() -> None:
     assert priority_of([(NAME, b"critical"), (b"", b"critical")], b"", SHEDDABLE) == SHEDDABLE
+
+
+@pytest.mark.parametrize(("pressure", "refused"), [(0, ""), (1, ""), (2, "2"), (3, "12"), (4, "12"), (9, "12")])
+def test_under_pressure_the_less_important_is_turned_away_first(pressure: int, refused: str) -> None:
+    assert (
+        "".join(str(priority) for priority in (CRITICAL, DEFAULT, SHEDDABLE) if refuses(pressure, priority)) == refused
+    )
 
 
 def fill(limit: PriorityLimit, priority: int) -> int:

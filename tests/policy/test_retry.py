@@ -54,6 +54,10 @@ def test_every_failure_of_an_endpoint_has_a_word_and_none_of_ours_has() -> None:
         Failure.NO_ENDPOINT,
         Failure.BREAKER_OPEN,
         Failure.OVERLOADED,
+        Failure.CONCURRENCY,
+        Failure.ADAPTIVE,
+        Failure.ADMISSION,
+        Failure.PRESSURE,
         Failure.RATE_LIMITED,
         Failure.BAD_REQUEST,
         Failure.HEADERS_TOO_LARGE,
@@ -62,6 +66,7 @@ def test_every_failure_of_an_endpoint_has_a_word_and_none_of_ours_has() -> None:
         Failure.DRAINING,
         Failure.INTERNAL,
         Failure.CANCELLED,
+        Failure.KEPT_OUT,
     }
     assert repeated | ours == set(Failure)
     assert not repeated & ours

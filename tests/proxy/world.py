@@ -18,6 +18,7 @@ from sidecar.policy.breaker import HALF_OPEN, OPEN, REFUSED, Breaker
 from sidecar.policy.budget import Budget
 from sidecar.policy.idempotency import Idempotency
 from sidecar.policy.limit import Limit
+from sidecar.policy.priority import PriorityLimit
 from sidecar.policy.retry import RetryPolicy
 from sidecar.proxy.exchange import beginner
 from sidecar.proxy.route import Route, RouteTable, Rule, Target
@@ -129,7 +130,7 @@ class World:
             balancer=self.balancer,
             policy="in_order",
             budget=Budget(*budget),
-            requests=Limit(most["requests"]),
+            requests=PriorityLimit(most["requests"]),
             connections=Limit(most["connections"]),
             pending=Limit(most["pending"]),
             connector=self.connector,

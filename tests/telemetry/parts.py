@@ -10,6 +10,7 @@ from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.budget import Budget
 from sidecar.policy.limit import Limit
+from sidecar.policy.priority import PriorityLimit
 from sidecar.policy.retry import RetryPolicy
 from sidecar.proxy.attempt import Attempt
 from sidecar.proxy.exchange import Exchange
@@ -101,7 +102,7 @@ class Parts:
             balancer=make_balancer("peak_ewma", rng=self.rng, slow_start=0.0),
             policy="peak_ewma",
             budget=Budget(0.2, 10),
-            requests=Limit(8),
+            requests=PriorityLimit(8),
             connections=Limit(8),
             pending=Limit(8),
             connector=cast(Any, None),
