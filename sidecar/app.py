@@ -17,12 +17,13 @@ from sidecar.admin import server as admin
 from sidecar.admin.operations import Check
 from sidecar.admin.token import TokenError, read_token, readable_by_all
 from sidecar.assembly import Parts, assemble
-from sidecar.config import clusters as cluster_config
 from sidecar.config.errors import ConfigError, ConfigErrors
 from sidecar.config.load import load_file
 from sidecar.config.schema import Spec
+from sidecar.config.tls import ListenerTls, Tls
 from sidecar.config.watch import Fingerprint, fingerprint, watch
 from sidecar.health.checks import Checks
+from sidecar.identity.files import FileError
 from sidecar.model.address import Address
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
@@ -30,10 +31,11 @@ from sidecar.telemetry import logs
 from sidecar.telemetry.access_log import AccessLog, AccessLogError, open_access_log
 from sidecar.telemetry.events import Events
 from sidecar.telemetry.notable import Notable
+from sidecar.wire.certificates import Certificates
 from sidecar.wire.connector import Connector
 from sidecar.wire.listener import BindError, Listener, holder
 from sidecar.wire.timers import Timers
-from sidecar.wire.tls import ClientTls
+from sidecar.wire.tls import ClientTls, ServerTls
 from sidecar.wire.turn import Turn
 
 _WATCH_SECONDS = 1.0
@@ -73,7 +75,8 @@ class App:
         self._parts: Parts
         self._checks: Checks
         self._access_log: AccessLog | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._certificates: Certificates
+        self._watch: asyncio.Future[Any] | None = None
         self._reloading = asyncio.Lock()
         self._drain_began = 0.0
         self._hurry = asyncio.Event()
@@ -98,7 +101,17 @@ class App:
         self.runtime.on_crash = lambda error: log.error("request_failed_by_a_bug", exc_info=error)
         self._connector.runtime = self.runtime
         self._checks = Checks(self.runtime)
-        self._parts = Parts(self._connector, self._timers, time.monotonic, self._rng, _client_tls, self.events.publish)
+        self.runtime.tls.on_warning = lambda event, fields: log.warning(event, **fields)
+        self._certificates = Certificates(self.runtime.tls.expiries, self.events.publish)
+        self._parts = Parts(
+            self._connector,
+            self._timers,
+            time.monotonic,
+            self._rng,
+            self._client_tls,
+            self._server_tls,
+            self.events.publish,
+        )
         try:
             self._open_access_log(self.spec.access_log)
             self.runtime.notable = self.notable
@@ -113,8 +126,15 @@ class App:
         self._checks.follow(self.spec, self.runtime.snapshot)
         for name, listener in self.listeners.items():
             log.info("listening", listener=name, address=str(listener.address))
-        self._watch = asyncio.create_task(self._watch_file())
+        self._watch = asyncio.gather(self._watch_file(), self._certificates.watch(_WATCH_SECONDS))
         log.info("started", service=self.service, version=self.version, config=self.path)
+
+    def _client_tls(self, tls: Tls) -> ClientTls:
+        return self._certificates.client(tls.ca, tls.cert, tls.key, tls.server_name, tls.verify, tuple(tls.sans or ()))
+
+    def _server_tls(self, tls: ListenerTls) -> ServerTls:
+        optional = tls.client_certificate == "optional"
+        return self._certificates.server(tls.cert, tls.key, tls.client_ca, optional, tls.handshake_timeout)
 
     async def _bind(self, name: str, address: Address, mode: str) -> Listener:
         listener = Listener(self.runtime, name, address, mode)
@@ -165,6 +185,7 @@ class App:
         """Read the file again: [] when it is live now, else its errors and no change."""
         async with self._reloading:
             self._seen = fingerprint(self.path)
+            self._certificates.look(at_once=True)
             try:
                 spec = load_file(self.path, self._env)
                 await self._apply(spec)
@@ -246,7 +267,16 @@ class App:
         return {
             "config": Check("ok" if live else "failed", f"version {self.runtime.snapshot.version}"),
             "draining": Check("failed" if draining else "ok", "draining" if draining else ""),
+            **self._check_certificates(),
         }
+
+    def _check_certificates(self) -> dict[str, Check]:
+        """A warning and no more: all copies of a service have the same certificates, and
+        were none of them ready, nobody would be served at all."""
+        if not self._certificates.in_use:
+            return {}
+        warnings = self._certificates.warnings()
+        return {"certificates": Check("warn" if warnings else "ok", "; ".join(warnings))}
 
     def drain(self) -> None:
         """Fail readiness, ask every client to go elsewhere; go on answering."""
@@ -356,10 +386,6 @@ async def _until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _client_tls(tls: cluster_config.Tls) -> ClientTls:
-    return ClientTls(tls.ca, tls.cert, tls.key, tls.server_name, tls.verify)
-
-
 def run(path: str) -> int:
     """`sidecar run`: the exit code. Errors of the start are one line each on stderr."""
     logs.configure()
@@ -371,6 +397,6 @@ def run(path: str) -> int:
         for error in errors.errors:
             print(error, file=sys.stderr)
         return 2
-    except (BindError, AccessLogError) as error:
+    except (BindError, AccessLogError, FileError) as error:
         print(f"sidecar: {error}", file=sys.stderr)
         return 1

@@ -44,6 +44,7 @@ class Assembled:
         self.connector = FakeConnector(self)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.tls_fails = False
+        self.tls: dict[str, object] = {}  # equal sections are one setting
         self.parts = Parts(
             connector=self.connector,
             timers=self.timers,
@@ -57,7 +58,7 @@ class Assembled:
     def _tls(self, tls: Any) -> object:
         if self.tls_fails:
             raise OSError("no such certificate")
-        return object()
+        return self.tls.setdefault(tls.model_dump_json(), object())
 
     def load(self, text: str) -> Snapshot:
         self.snapshot = assemble(load(text), self.snapshot, self.parts)
@@ -273,6 +274,10 @@ def test_tls_switched_on_is_for_new_connections(assembled: Assembled) -> None:
     kept = users.pool(users.endpoints[0], "http1")
     assembled.load(plain.replace("listen", "tls: {verify: none}, listen"))
     assert users.pool(users.endpoints[0], "http1") is kept
+    # What was let pass without a look is not used once it would not be.
+    assembled.load(plain.replace("listen", "tls: {}, listen"))
+    assert kept.closed
+    assert users.pool(users.endpoints[0], "http1") is not kept
 
 
 @pytest.mark.parametrize("what", ["tls", "routes", "balancer"])

@@ -22,7 +22,7 @@ class HealthViews:
     async def readyz(self, _: web.Request) -> web.Response:
         """503 before a configuration is live, while draining, or when a part is down."""
         runtime = self._operations.runtime
-        well = all(check.status == OK for check in self._operations.checks().values())
+        well = all(check.status != FAILED for check in self._operations.checks().values())
         return self._answer(well and runtime.snapshot.version > 0 and not runtime.draining)
 
     def _answer(self, well: bool) -> web.Response:

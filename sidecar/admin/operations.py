@@ -11,12 +11,13 @@ from sidecar.telemetry.events import Events
 from sidecar.telemetry.notable import Notable
 
 OK: Final = "ok"
+WARN: Final = "warn"  # somebody should look; no reason to send traffic elsewhere
 FAILED: Final = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part's state: `status` is OK or FAILED."""
+    """One part's state: `status` is OK, WARN or FAILED."""
 
     status: str
     message: str = ""

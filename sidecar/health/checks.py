@@ -1,10 +1,11 @@
 """The active health checks of all clusters, kept in step with the configuration."""
 
 import asyncio
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 from sidecar.config import clusters as c
+from sidecar.config import tls as t
 from sidecar.config.schema import Spec
 from sidecar.health.checker import Checker
 from sidecar.health.probe import Probe
@@ -18,7 +19,7 @@ class _Checked(NamedTuple):
 
     checker: Checker
     check: c.HealthCheck
-    tls: c.Tls | None
+    tls: t.Tls | None
 
 
 class Checks:
@@ -45,9 +46,8 @@ class Checks:
         for removed in previous.values():
             self._stop(removed.checker)
 
-    def _next(self, old: _Checked | None, check: c.HealthCheck, tls: c.Tls | None, cluster: Cluster) -> _Checked:
-        # With TLS a reload is how new certificates come in: the probe reads them anew.
-        if old is not None and old.checker.cluster is cluster and old.check == check and old.tls is tls is None:
+    def _next(self, old: _Checked | None, check: c.HealthCheck, tls: t.Tls | None, cluster: Cluster) -> _Checked:
+        if old is not None and old.checker.cluster is cluster and old.check == check and old.tls == tls:
             old.checker.sync(cluster.endpoints)
             return old
         checker = Checker(
@@ -79,29 +79,21 @@ class Checks:
         await asyncio.gather(*self._stopping)
 
 
-def make_probe(check: c.HealthCheck, tls: c.Tls | None, cluster: Cluster) -> Probe:
+def make_probe(check: c.HealthCheck, tls: t.Tls | None, cluster: Cluster) -> Probe:
     """What the check asks. Imports what it needs, and only that: grpcio costs 9 MiB."""
     if check.http is not None:
         from sidecar.health.http_probe import HttpProbe
 
-        context = cluster.tls.context("http1") if cluster.tls is not None else None
+        # Asked for at each check: certificates change.
+        context = partial(cluster.tls.context, "http1") if cluster.tls is not None else None
         server_name = tls.server_name if tls is not None else ""
         return HttpProbe(check.http.path, host=check.http.host, tls=context, server_name=server_name)
     if check.grpc is not None:
         from sidecar.health.grpc_probe import GrpcProbe
 
-        return GrpcProbe(check.grpc.service, tls=_pem(tls), server_name=tls.server_name if tls is not None else "")
+        setting = cluster.tls
+        pem = None if setting is None else lambda: setting.loaded.pem
+        return GrpcProbe(check.grpc.service, tls=pem, server_name=tls.server_name if tls is not None else "")
     from sidecar.health.tcp_probe import TcpProbe
 
     return TcpProbe()
-
-
-def _pem(tls: c.Tls | None) -> tuple[bytes | None, bytes | None, bytes | None] | None:
-    """Authorities, key and certificate as grpcio wants them."""
-    if tls is None:
-        return None
-    return _read(tls.ca), _read(tls.key), _read(tls.cert)
-
-
-def _read(path: str | None) -> bytes | None:
-    return None if path is None else Path(path).read_bytes()

@@ -5,12 +5,15 @@ have one field each, so they are written and read here, without generated code.
 grpcio is imported by whoever imports this file: only when a check speaks gRPC.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
 from sidecar.model.address import Address
+
+Pem = tuple[bytes | None, bytes | None, bytes | None]
 
 _METHOD: Final = "/grpc.health.v1.Health/Check"
 _STATUSES: Final = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -30,8 +33,8 @@ class GrpcProbe:
     reconnect backoff, up to two minutes, before it saw the endpoint come back.
 
     `service` is the name to ask for, "" for the server as a whole. `tls` is None for
-    plaintext, else (authorities, key, certificate) as PEM, each of which may be None:
-    the system's authorities, no client certificate. `server_name` is whom the
+    plaintext, else gives (authorities, key, certificate) as PEM, each of which may be
+    None: the system's authorities, no client certificate. It is asked at each check. `server_name` is whom the
     server's certificate has to be for; grpcio always verifies.
     """
 
@@ -39,16 +42,14 @@ class GrpcProbe:
         self,
         service: str = "",
         *,
-        tls: tuple[bytes | None, bytes | None, bytes | None] | None = None,
+        tls: Callable[[], Pem] | None = None,
         server_name: str = "",
     ) -> None:
         self._request = encode_request(service)
         self._options: list[tuple[str, int | str]] = list(_OPTIONS)
-        self._credentials: Any = None
-        if tls is not None:
-            self._credentials = grpc.ssl_channel_credentials(*tls)
-            if server_name:
-                self._options.append(("grpc.ssl_target_name_override", server_name))
+        self._tls = tls
+        if tls is not None and server_name:
+            self._options.append(("grpc.ssl_target_name_override", server_name))
 
     async def ask(self, address: Address) -> str:
         """Empty for SERVING, else the status or the gRPC error."""
@@ -69,8 +70,9 @@ class GrpcProbe:
 
     def _channel(self, address: Address) -> Any:
         target = str(address) if address.unix else f"dns:///{address}"
-        if self._credentials is not None:
-            return grpc.aio.secure_channel(target, self._credentials, options=self._options)
+        if self._tls is not None:
+            credentials = grpc.ssl_channel_credentials(*self._tls())
+            return grpc.aio.secure_channel(target, credentials, options=self._options)
         return grpc.aio.insecure_channel(target, options=self._options)
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from collections.abc import Callable
 
 import aiohttp
 from yarl import URL
@@ -14,11 +15,13 @@ class HttpProbe:
     would be served, and an old connection may outlive the listener behind it.
 
     `host` is the Host header, by default the endpoint's address. Redirects are
-    answers, not followed. With `tls` the check goes by HTTPS, for `server_name`
-    (default: the endpoint's host).
+    answers, not followed. With `tls`, which gives the context for the next handshake,
+    the check goes by HTTPS, for `server_name` (default: the endpoint's host).
     """
 
-    def __init__(self, path: str, *, host: str = "", tls: ssl.SSLContext | None = None, server_name: str = "") -> None:
+    def __init__(
+        self, path: str, *, host: str = "", tls: Callable[[], ssl.SSLContext] | None = None, server_name: str = ""
+    ) -> None:
         self._path = path
         self._tls = tls
         self._server_name = server_name or None
@@ -35,7 +38,7 @@ class HttpProbe:
                 self._url(address),
                 headers=self._headers,
                 allow_redirects=False,
-                ssl=self._tls if self._tls is not None else True,
+                ssl=self._tls() if self._tls is not None else True,
                 server_hostname=self._server_name if self._tls is not None else None,
             ) as response:
                 return "" if 200 <= response.status < 400 else f"status {response.status}"

@@ -81,6 +81,7 @@ class Collector(MetricSource):
         yield from self._requests(snapshot)
         yield from self._retries(snapshot)
         yield from self._endpoints(snapshot)
+        yield from self._tls(snapshot)
         yield from self._itself(snapshot)
         for metric in (*GC_COLLECTOR.collect(), *self._process.collect()):
             yield metric, iter(())
@@ -221,6 +222,30 @@ class Collector(MetricSource):
             lambda endpoint: int(endpoint.healthy),
         )
         yield _gauge("sidecar_endpoint_in_flight", "Tries under way.", pairs, lambda endpoint: endpoint.in_flight)
+
+    # ----------------------------------------------------------------------- TLS
+
+    def _tls(self, snapshot: Snapshot) -> Iterator[tuple[Metric, Rows]]:
+        tls = self._runtime.tls
+        yield _family(
+            CounterMetricFamily("sidecar_tls_handshake_errors", "Failed TLS handshakes.", labels=["side", "reason"]),
+            lambda family: _each(list(tls.errors.items()), family.add_metric),
+        )
+        yield _family(
+            GaugeMetricFamily(
+                "sidecar_certificate_expiry_timestamp_seconds",
+                "When a file's certificates end: the first of a chain, the last of the authorities.",
+                labels=["file", "kind"],
+            ),
+            lambda family: _each(list(tls.expiries.items()), family.add_metric),
+        )
+        kept_out = {**dict.fromkeys(snapshot.listeners, 0), **tls.kept_out}
+        yield _family(
+            CounterMetricFamily(
+                "sidecar_clients_kept_out", "Connections that clients.cidr did not let in.", labels=["listener"]
+            ),
+            lambda family: _each((((name,), number) for name, number in kept_out.items()), family.add_metric),
+        )
 
     # ---------------------------------------------------------------- the process
 

@@ -132,4 +132,6 @@ def _is_bad(kind: str, fields: Mapping[str, Any]) -> bool:
             return fields.get("healthy") is False
         case "reload":
             return fields.get("result") == "rejected"
+        case "certificate":
+            return fields.get("state") != "loaded"
     return False

@@ -4,19 +4,26 @@ import asyncio
 import errno
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sidecar.identity.clients import admitted
 from sidecar.model.address import Address
 from sidecar.model.head import RequestHead
 from sidecar.proxy.exchange import Begin, beginner
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.door import Door
 from sidecar.wire.h1_server import H1ServerConnection
 from sidecar.wire.h2_server import H2ServerConnection
+from sidecar.wire.peer import peer_of
 from sidecar.wire.sniff import Sniffer
+from sidecar.wire.tls import ServerTls
+from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelServerConnection
 
 _BACKLOG = 4096
+_BY_ALPN = {"h2": "http2", "http/1.1": "http1"}
 
 
 class BindError(Exception):
@@ -55,9 +62,51 @@ class Listener:
         self._server = await create(self._accept, sock=self._socket, backlog=_BACKLOG)
 
     def _accept(self) -> asyncio.Protocol:
+        live = self.runtime.snapshot.listeners.get(self.name)
+        if live is None:
+            return self._sniffed()
+        inside = self._sniffed if live.tls is None else partial(self._secured, live.tls)
+        if any(guard.networks for guard in live.guards):
+            return Door(live.guards, inside, self._keep_out)
+        return inside()
+
+    def _sniffed(self) -> asyncio.Protocol:
         sniffer = Sniffer(self.runtime, self._choose, self._closed)
         self.connections.add(sniffer)
         return sniffer
+
+    def _keep_out(self, peer: str) -> None:
+        self.runtime.tls.keep_out(self.name, peer)
+
+    # TLS.
+
+    def _secured(self, tls: ServerTls) -> asyncio.Protocol:
+        layer = TlsLayer(
+            self.runtime,
+            tls.context(),
+            self._on_secure,
+            self._on_insecure,
+            self.connections.discard,
+            timeout=tls.timeout,
+        )
+        self.connections.add(layer)
+        return layer
+
+    def _on_secure(self, layer: TlsLayer) -> None:
+        """A handshake is done: what was agreed on tells the protocol, or else what comes."""
+        turn = self.runtime.turn
+        turn.begin()
+        try:
+            kind = _BY_ALPN.get(layer.protocol_chosen or "")
+            protocol: Any = self._sniffed() if kind is None else self._choose(kind)
+            layer.set_protocol(protocol)
+            protocol.connection_made(layer)
+            self.connections.discard(layer)
+        finally:
+            turn.end()
+
+    def _on_insecure(self, layer: TlsLayer, error: Exception) -> None:
+        self.runtime.tls.failed("downstream", {"listener": self.name}, peer_of(layer), error)
 
     def _choose(self, kind: str) -> asyncio.Protocol:
         connection: Any
@@ -89,6 +138,7 @@ class Listener:
             head.method == b"CONNECT"
             and isinstance(stream, H1ServerConnection)
             and listener is not None
+            and admitted(listener.guards, stream.peer)
             and listener.table.knows_host(head.authority)
         ):
             stream.detach(lambda: self._inside(head, stream.peer))

@@ -4,6 +4,9 @@ import socket
 import struct
 from typing import Any
 
+from sidecar.identity.clients import Peer
+from sidecar.wire.tls import names_of
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for no time
 
 
@@ -17,9 +20,13 @@ def reset_connection(transport: Any) -> None:
 
 
 def peer_of(transport: Any) -> str:
-    """`host:port` of a TCP peer, `unix` for a unix socket's."""
+    """`host:port` of a TCP peer, `unix` for a unix socket's; over TLS a Peer with the
+    names that its certificate holds."""
     name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return "unix"
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(name, tuple):
+        host, port = name[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    else:
+        address = "unix"
+    tls = transport.get_extra_info("ssl_object")
+    return address if tls is None else Peer(address, names_of(tls))

@@ -125,8 +125,8 @@ async def test_https_verifies(recorder: Recorder, authority: trustme.CA, trustin
     await web.TCPSite(recorder.runner, "127.0.0.1", 0, ssl_context=context).start()
     address = Address("127.0.0.1", recorder.runner.addresses[0][1])
 
-    assert await ask(HttpProbe("/", tls=trusting, server_name="users.internal"), address) == ""
-    assert "certificate" in (await ask(HttpProbe("/", tls=trusting), address)).lower()
+    assert await ask(HttpProbe("/", tls=lambda: trusting, server_name="users.internal"), address) == ""
+    assert "certificate" in (await ask(HttpProbe("/", tls=lambda: trusting), address)).lower()
     assert len(recorder.seen) == 1
 
 
@@ -170,8 +170,8 @@ async def test_grpc_with_tls(authority: trustme.CA) -> None:
     address = Address("127.0.0.1", port)
     tls = (authority.cert_pem.bytes(), None, None)
     try:
-        assert await ask(GrpcProbe(tls=tls, server_name="users.internal"), address) == ""
-        assert (await ask(GrpcProbe(tls=tls), address)).startswith("UNAVAILABLE")
+        assert await ask(GrpcProbe(tls=lambda: tls, server_name="users.internal"), address) == ""
+        assert (await ask(GrpcProbe(tls=lambda: tls), address)).startswith("UNAVAILABLE")
     finally:
         await server.stop(None)
 
