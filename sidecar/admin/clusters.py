@@ -98,10 +98,8 @@ class ClusterViews:
             "retries_skipped": dict(cluster.retries_skipped),
             "local_replies": dict(cluster.local_replies),
             "limits": {
-                "requests": {
-                    **_limit(cluster.requests),
-                    "adaptive": None if cluster.adaptive is None else _adaptive(cluster.adaptive),
-                },
+                "requests": _limit(cluster.requests),
+                "adaptive": None if cluster.adaptive is None else _adaptive(cluster.adaptive),
                 "connections": _limit(cluster.connections),
                 "pending": _limit(cluster.pending),
             },

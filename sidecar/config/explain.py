@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from sidecar.config.conditions import conditions
 from sidecar.config.listeners import Listener, Match, Route
 from sidecar.config.schema import Spec
+from sidecar.config.secrets import without_credentials
 from sidecar.config.units import BadValueError
 from sidecar.model.head import RequestHead
 from sidecar.policy.idempotency import Idempotency
@@ -81,9 +82,9 @@ def request_head(method: str, url: str, headers: Sequence[tuple[str, str]]) -> R
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadValueError(f"{url!r} is no URL: {error}") from None
+        raise BadValueError(f"{without_credentials(url)!r} is no URL: {error}") from None
     if parts.scheme and not parts.hostname:
-        raise BadValueError(f"{url!r} has no host", "write http://users.internal/path")
+        raise BadValueError(f"{without_credentials(url)!r} has no host", "write http://users.internal/path")
     host = parts.netloc.rpartition("@")[2]
     fields = []
     for name, value in headers:
@@ -93,7 +94,7 @@ def request_head(method: str, url: str, headers: Sequence[tuple[str, str]]) -> R
             fields.append((name.lower().encode(), value.encode()))
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not path.startswith("/"):
-        raise BadValueError(f"{url!r} is no URL", "write http://users.internal/path or /path")
+        raise BadValueError(f"{without_credentials(url)!r} is no URL", "write http://users.internal/path or /path")
     scheme = parts.scheme or "http"
     if port in (80, 443) and port == {"http": 80, "https": 443}.get(scheme):
         host = host.rpartition(":")[0]
@@ -115,7 +116,7 @@ def _explain(spec: Spec, name: str, listener: Listener, head: RequestHead) -> Ex
             found = route
             steps.append(Step(route.name, ""))
             break
-        steps.append(Step(route.name, _first_failed(route.match, head)))
+        steps.append(Step(route.name, without_credentials(_first_failed(route.match, head), spec.secrets)))
     return Explanation(name, str(listener.bind), steps, found, _targets(spec, found, head))
 
 
@@ -154,6 +155,8 @@ def _targets(spec: Spec, route: Route | None, head: RequestHead) -> dict[str, di
             "may run twice": "yes" if repeatable else "no: tried again only when it provably did not run",
             "breaker": _plain(cluster.breaker),
             "limits": _plain(cluster.limits),
+            "admission": "off" if cluster.admission is None else _plain(cluster.admission),
+            "priority": route.priority,
         }
     return targets
 

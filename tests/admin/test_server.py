@@ -101,7 +101,15 @@ async def test_clusters(client: Client, parts: Parts) -> None:
         "retries": {},
         "retries_skipped": {},
         "local_replies": {},
-        "limits": {name: {"in_use": 0, "maximum": 8} for name in ("requests", "connections", "pending")},
+        "limits": {
+            **{name: {"in_use": 0, "maximum": 8} for name in ("requests", "connections", "pending")},
+            "adaptive": None,
+        },
+        "shed": {
+            by: {"critical": 0, "default": 0, "sheddable": 0}
+            for by in ("requests", "adaptive", "admission", "pressure")
+        },
+        "rejection_probability": None,
         "latency_ms": {"p50": 250.0, "p99": 250.0},
     }
     assert endpoints[0] == {

@@ -76,7 +76,7 @@ def test_the_reference_says_the_defaults() -> None:
     """What the reference's fully written cluster says is what a bare one has."""
     written = load_file(str(ROOT / "config" / "reference.yaml"), {}).clusters["users"]
     bare = load_text("clusters: {u: {endpoints: ['a:1']}}", "f", {}).clusters["u"]
-    for key in ("protocol", "balance", "timeouts", "retry", "breaker", "limits", "tls"):
+    for key in ("protocol", "balance", "timeouts", "retry", "breaker", "limits", "admission", "tls"):
         assert getattr(written, key) == getattr(bare, key), key
 
 

@@ -36,7 +36,14 @@ def test_a_cluster_with_endpoints_alone_has_the_contracts_defaults() -> None:
             "open": {"base": "1s", "max": "1m"},
             "probes": 1,
         },
-        "limits": {"connections": 1024, "pending": 1024, "requests": 1024},
+        "limits": {
+            "connections": 1024,
+            "pending": 1024,
+            "requests": 1024,
+            "adaptive": None,
+            "shares": {"sheddable": 0.8, "critical": 1.1},
+        },
+        "admission": None,
         "health_check": None,
         "tls": None,
     }
