@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from sidecar.codec.h2 import (
     ASSUMED_STREAMS,
     ConnectionClosed,
+    ConnectionClosingError,
     DataReceived,
     ErrorCode,
     GoAwayReceived,
@@ -291,6 +292,8 @@ class H2ClientConnection(H2Connection):
     @staticmethod
     def _why_closed(event: StreamClosed) -> Failure:
         """Why the library closed a stream that the peer did not reset."""
+        if isinstance(event.local_error, ConnectionClosingError):
+            return Failure.UNSENT  # its head was still queued when a GOAWAY came
         if event.local_error is not None:
             return Failure.HEADERS_TOO_LARGE
         if event.error_code == ErrorCode.REFUSED_STREAM:

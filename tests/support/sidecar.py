@@ -28,11 +28,13 @@ class SidecarProcess(Child):
     the admin server `admin`.
     """
 
-    def __init__(self, folder: Path, config: str, *args: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: str, *args: str, env: dict[str, str] | None = None, module: str = "sidecar"
+    ) -> None:
         self.path = folder / "sidecar.yaml"
         self.path.write_text(config)
         self.addresses: dict[str, str] = {}
-        super().__init__("sidecar", ["run", "-c", str(self.path), *args], env)
+        super().__init__(module, ["run", "-c", str(self.path), *args], env)
 
     @property
     def events(self) -> list[dict[str, Any]]:

@@ -439,6 +439,21 @@ class TestGoaway:
         up.pump()
         assert up.transport.closing
 
+    def test_a_head_that_was_queued_when_it_came_was_not_sent(self) -> None:
+        up = Upstream()
+        up.ask(body=b"ping")
+        up.pump()
+        heard = Heard()
+        stream = up.connection.open(heard)
+        up.peer.send_goaway(0)
+        # Read in the turn in which the head was queued, before that is written.
+        up.runtime.turn.begin()
+        stream.send_head(request(), False)
+        up.connection.data_received(bytes(up.peer.data_to_send()))
+        up.runtime.turn.end()
+        assert heard.log == [("reset", Failure.UNSENT)]
+        assert up.connection.open_streams == 1
+
     def test_a_stream_that_was_opened_when_an_idle_connection_ends(self) -> None:
         up = Upstream()
         heard = Heard()

@@ -1,0 +1,178 @@
+"""Mixed traffic without end: requests, cancels, resets, reloads, over both protocols.
+
+Afterwards the process holds what it held before: tasks, files, timers, requests; and its
+memory does not grow with the number of requests.
+"""
+
+import asyncio
+import json
+import random
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import Child, Processes
+from tests.support.sidecar import SidecarProcess
+from tests.support.swift_client import Http1Client, Http2Client
+
+CONFIG = """
+admin: {{bind: "127.0.0.1:0"}}
+defaults:
+  timeouts: {{request: {timeout}ms}}
+  retry: {{backoff: {{base: 1ms, max: 2ms}}}}
+  # Failures are the point here: breakers must not keep them away.
+  breaker: {{consecutive: 0, failure_ratio: 1, min_requests: 1000000}}
+clusters:
+  one: {{endpoints: ["{http1}"], protocol: http1}}
+  two: {{endpoints: ["{http2}"], protocol: http2}}
+listeners:
+  out:
+    bind: "127.0.0.1:0"
+    routes:
+      - match: {{headers: {{x-to: two}}}}
+        to: two
+      - to: one
+"""
+# Paths by how often they are asked for. 0 seconds of patience: as long as it takes.
+MIX: Sequence[tuple[int, bytes, bytes, bytes, float]] = (
+    (80, b"GET", b"/ok", b"", 0.0),
+    (6, b"POST", b"/echo", b"x" * 5000, 0.0),
+    (2, b"GET", b"/fail", b"", 0.0),
+    (2, b"POST", b"/reset", b"{}", 0.0),
+    (1, b"GET", b"/reset", b"", 0.0),
+    (2, b"GET", b"/partial", b"", 0.0),
+    (3, b"GET", b"/slow", b"", 0.0),
+    (2, b"GET", b"/slow", b"", 0.005),
+    (2, b"POST", b"/stall", b"{}", 0.005),
+)
+HTTP1_CALLERS, HTTP2_CALLERS = 16, 48
+RELOAD_EVERY = 5000  # requests
+# What the allocators' rounding may add once, in KiB.
+SLACK = 1024
+
+
+class Load:
+    """Callers over both protocols. `seen` says what they got."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._port = port
+        self._left = 0
+        self.done = 0
+        self.seen: Counter[str] = Counter()
+
+    async def run(self, requests: int) -> None:
+        """So many; every connection is closed at the end."""
+        self._left = requests
+        async with AsyncExitStack() as stack:
+            shared = [await stack.enter_async_context(Http2Client("127.0.0.1", self._port)) for _ in range(4)]
+            clients: list[Any] = [shared[number % 4] for number in range(HTTP2_CALLERS)]
+            for _ in range(HTTP1_CALLERS):
+                clients.append(await stack.enter_async_context(Http1Client("127.0.0.1", self._port)))
+            async with asyncio.TaskGroup() as group:
+                for client in clients:
+                    group.create_task(self._call(client))
+
+    async def _call(self, client: Any) -> None:
+        weights = [entry[0] for entry in MIX]
+        while self._left > 0:
+            self._left -= 1
+            _, method, path, body, patience = self._rng.choices(MIX, weights)[0]
+            fields = [(b"x-to", self._rng.choice((b"one", b"two")))]
+            try:
+                async with asyncio.timeout(patience or None):
+                    self.seen[(await client.request(method, path, body, fields)).said] += 1
+            except TimeoutError:
+                self.seen["left"] += 1
+            except ConnectionError:
+                self.seen["broken"] += 1
+            self.done += 1
+
+
+async def _holds(sidecar: Child) -> dict[str, int]:
+    """What the sidecar holds now."""
+    number = len(sidecar.stdout)
+    sidecar.signal(signal.SIGUSR1)
+    line = await sidecar.until(lambda child: child.stdout[number] if len(child.stdout) > number else None)
+    found: dict[str, int] = json.loads(line)
+    return found
+
+
+async def _at_rest(sidecar: Child) -> dict[str, int]:
+    """The same once no connection of a client is left."""
+    async with asyncio.timeout(30):
+        while (held := await _holds(sidecar))["downstream"] or held["in_flight"]:
+            await asyncio.sleep(0.05)
+    return held
+
+
+async def _reload(sidecar: SidecarProcess, load: Load, config: Any) -> None:
+    """Another configuration every so many requests."""
+    number = 0
+    while True:
+        before = load.done
+        while load.done - before < RELOAD_EVERY:
+            await asyncio.sleep(0.02)
+        number += 1
+        sidecar.rewrite(config(timeout=2000 + number % 2))
+        sidecar.signal(signal.SIGHUP)
+
+
+async def _soak(processes: Processes, folder: Path, requests: int, parts: int) -> list[dict[str, int]]:
+    one = await processes.service("tests.support.swift_service")
+    two = await processes.service("tests.support.swift_service", "--http2")
+
+    def config(timeout: int) -> str:
+        return CONFIG.format(timeout=timeout, http1=one.address, http2=two.address)
+
+    sidecar = SidecarProcess(folder, config(2000), module="tests.support.watched_sidecar")
+    processes.own(sidecar)
+    await sidecar.serve()
+    load = Load(sidecar.port("out"), seed=1)
+    held: list[dict[str, int]] = []
+    reloading = asyncio.create_task(_reload(sidecar, load, config))
+    try:
+        for _ in range(parts):
+            await load.run(requests // parts)
+            held.append(await _at_rest(sidecar))
+    finally:
+        reloading.cancel()
+    # Everything was answered, and most of it well: nothing but what was asked for went wrong
+    assert load.seen.total() == load.done >= requests
+    assert load.seen["200"] >= 0.85 * requests, load.seen
+    assert load.seen.keys() <= {"200", "503", "502 reset", "504 timeout", "left", "broken"}, load.seen
+    assert not [event for event in sidecar.events if event["level"] == "error"]
+    return held
+
+
+def _same(held: list[dict[str, int]]) -> None:
+    """Tasks, files and timers are where they were after the warm-up: pools keep a few connections."""
+    first, last = held[0], held[-1]
+    assert (last["in_flight"], last["requests"], last["pending"]) == (0, 0, 0)
+    assert last["tasks"] <= first["tasks"]
+    assert last["files"] <= first["files"] + HTTP1_CALLERS
+    assert last["timers"] <= first["timers"] + HTTP1_CALLERS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_nothing_is_left_after_200_000_requests(processes: Processes, tmp_path: Path) -> None:
+    held = await _soak(processes, tmp_path, 200_000, parts=4)
+    _same(held)
+    # The first part is the warm-up.
+    assert held[-1]["dirty"] - held[0]["dirty"] <= SLACK, held
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+async def test_nothing_is_left_after_5_million_requests(processes: Processes, tmp_path: Path) -> None:
+    held = await _soak(processes, tmp_path, 5_000_000, parts=10)
+    _same(held)
+    # A megabyte for each million after the warm-up, which is the first half million.
+    millions = 4.5
+    assert held[-1]["dirty"] - held[0]["dirty"] <= 1024 * millions, held
