@@ -235,7 +235,8 @@ def _count(number: int, noun: str) -> str:
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        raise click.UsageError(f"-H {text!r} is no header: write -H 'name: value'")
+        # Not shown: it may be a credential without its name.
+        raise click.UsageError("-H has no colon: write -H 'name: value'")
     return name.strip(), value.strip()
 
 

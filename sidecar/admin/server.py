@@ -5,12 +5,14 @@ are rendered in pieces, lists are bounded.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from sidecar.admin.access import Access, harden
@@ -66,6 +68,7 @@ async def start(operations: Operations, address: Address) -> AdminServer:
     runner = web.AppRunner(
         application(operations, guard),
         access_log=None,
+        logger=_logger(),
         handle_signals=False,
         shutdown_timeout=_STOP_SECONDS,
         keepalive_timeout=_IDLE_SECONDS,
@@ -81,6 +84,23 @@ async def start(operations: Operations, address: Address) -> AdminServer:
         host, port = server.sockets[0].getsockname()[:2]
         address = Address(host, port)
     return AdminServer(runner, server, address)
+
+
+class _NotTheirMistakes(logging.Filter):
+    """aiohttp logs what is no request with a trace, and the bytes in it: whoever may
+    connect could fill the log, and credentials would stand in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is worth a line."""
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or not issubclass(kind, HttpProcessingError)
+
+
+def _logger() -> logging.Logger:
+    logger = logging.getLogger("sidecar.admin.http")
+    if not logger.filters:
+        logger.addFilter(_NotTheirMistakes())
+    return logger
 
 
 async def _listen(guard: Guard, address: Address, mode: str) -> asyncio.Server:

@@ -5,6 +5,7 @@ explained is what runs.
 """
 
 from sidecar.config.listeners import Match
+from sidecar.config.secrets import MASK, sounds_secret
 from sidecar.proxy import route
 
 
@@ -22,10 +23,11 @@ def conditions(match: Match) -> list[tuple[str, route.Test]]:
     if match.grpc is not None:
         found.append((f"is a gRPC call of {match.grpc}", route.grpc_method(match.grpc)))
     for name, wanted in match.headers.items():
+        expected = MASK if sounds_secret(name) else wanted.value or wanted.regex
         if wanted.value is not None:
-            found.append((f"header {name} is {wanted.value}", route.header_is(name, wanted.value)))
+            found.append((f"header {name} is {expected}", route.header_is(name, wanted.value)))
         elif wanted.regex is not None:
-            found.append((f"header {name} matches {wanted.regex}", route.header_matches(name, wanted.regex)))
+            found.append((f"header {name} matches {expected}", route.header_matches(name, wanted.regex)))
         else:
             there = wanted.present is True
             wording = f"header {name} is {'there' if there else 'not there'}"

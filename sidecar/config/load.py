@@ -10,8 +10,10 @@ from sidecar.config import references
 from sidecar.config.clusters import CHECKS
 from sidecar.config.errors import ConfigError, ConfigErrors, Place, Problem, Step, path_text
 from sidecar.config.schema import Spec
+from sidecar.config.secrets import Filled, sounds_secret, tells, without_credentials
 from sidecar.config.translate import problem
 from sidecar.config.tree import Node, read_tree
+from sidecar.config.units import shown
 
 MAX_BYTES = 1 << 20
 
@@ -38,14 +40,15 @@ def load_text(text: str, name: str, env: Mapping[str, str]) -> Spec:
     """The Spec in a text; `name` stands for the file in errors. `env` fills in variables."""
     _check_text(text, name)
     errors: list[ConfigError] = []
-    root = read_tree(text, name, env, errors)
+    filled = Filled()
+    root = read_tree(text, name, env, errors, filled)
     data = root.data() if root is not None else None
     if root is None or data is None:
         raise ConfigErrors([*errors, ConfigError(name, 1, 1, "", "is empty", "`sidecar init` writes a starter")])
     if not isinstance(data, dict):
         raise ConfigErrors([*errors, ConfigError(name, *root.place, "", "must be a mapping")])
     whole = _complete(data, env)
-    problems = references.check_data(whole, lambda path: _locate(root, path)[0])
+    problems = references.check_data(whole, lambda path: _locate(root, path))
     spec = None
     try:
         spec = Spec.model_validate(whole)
@@ -53,9 +56,10 @@ def load_text(text: str, name: str, env: Mapping[str, str]) -> Spec:
         problems += map(problem, error.errors(include_url=False))
     if spec is not None and not problems:
         problems += references.check_spec(spec)
-    errors += (found for each in problems if (found := _placed(root, name, each)) is not None)
+    errors += (found for each in problems if (found := _placed(root, name, each, filled)) is not None)
     if errors or spec is None:
         raise ConfigErrors(errors)
+    spec.hide(filled.secrets)
     return spec
 
 
@@ -121,31 +125,55 @@ def _with_route_names(listener: str, section: Any) -> Any:
     return {**section, "routes": named}
 
 
-def _placed(root: Node, name: str, found: Problem) -> ConfigError | None:
-    (line, column), path, flagged = _locate_fully(root, found.path, found.at_key)
-    if flagged:
+def _placed(root: Node, name: str, found: Problem, filled: Filled) -> ConfigError | None:
+    place, path, node = _locate_fully(root, found.path, found.at_key)
+    if node is not None and node.flagged:
         return None
-    return ConfigError(name, line, column, path_text(path), found.reason, found.hint)
+    reason, hint = _discreet(found, node, path, filled)
+    return ConfigError(name, *place, path_text(path), reason, hint)
 
 
-def _locate(root: Node, path: tuple[Step, ...]) -> tuple[Place, bool]:
-    place, _, flagged = _locate_fully(root, path, False)
-    return place, flagged
+def _discreet(found: Problem, node: Node | None, path: tuple[Step, ...], filled: Filled) -> tuple[str, str]:
+    """Reason and hint without what a variable holds, and without what stands under a
+    name that sounds secret: errors are logged, and shown by the admin API."""
+    reason, hint = found.reason, found.hint
+    content = node.content if node is not None else None
+    if node is not None and not isinstance(content, (dict, list)):
+        whole = str(content)
+        values = [filled.values[name] for name in node.variables]
+        if any(isinstance(step, str) and sounds_secret(step) for step in path):
+            values.append(whole)
+        if node.variables:
+            for quoted in (shown(content), whole):
+                reason, hint = (text.replace(quoted, node.written) for text in (reason, hint))
+        if any(tells(hint.replace(node.written, ""), value) for value in values):
+            hint = ""
+        if any(tells(reason.replace(node.written, ""), value) for value in values):
+            names = " and ".join(f"${{{name}}}" for name in node.variables)
+            reason = f"what {names} holds cannot stand here" if names else "this value cannot stand here"
+    reason, hint = (without_credentials(filled.unfilled(text)) for text in (reason, hint))
+    return reason, hint
 
 
-def _locate_fully(root: Node, path: tuple[Step, ...], at_key: bool) -> tuple[Place, tuple[Step, ...], bool]:
-    """Where a path stands, as it is to be shown, and whether an error there was told already."""
-    place, depth, flagged = _walk(root, path, at_key)
+def _locate(root: Node, path: tuple[Step, ...]) -> Place:
+    return _locate_fully(root, path, False)[0]
+
+
+def _locate_fully(root: Node, path: tuple[Step, ...], at_key: bool) -> tuple[Place, tuple[Step, ...], Node | None]:
+    """Where a path stands, as it is to be shown, and the node there; None for a key."""
+    place, depth, node = _walk(root, path, at_key)
     if depth < len(path) and path[0] == "clusters" and len(path) > 2:
         # Not written in the cluster: it may have come from the defaults.
         inherited = ("defaults", *path[2:])
-        other, other_depth, other_flagged = _walk(root, inherited, at_key)
+        other, other_depth, other_node = _walk(root, inherited, at_key)
         if other_depth == len(inherited):
-            return other, inherited, other_flagged
-    return place, path, flagged
+            return other, inherited, other_node
+    if node is not None and node.variables:
+        path = path[:depth]  # `to: NAME` is short for a mapping: the value itself would be a step
+    return place, path, node
 
 
-def _walk(root: Node, path: tuple[Step, ...], at_key: bool) -> tuple[Place, int, bool]:
+def _walk(root: Node, path: tuple[Step, ...], at_key: bool) -> tuple[Place, int, Node | None]:
     """The place of the deepest node on a path that is there, and how many steps deep that is."""
     node = root
     for depth, step in enumerate(path):
@@ -153,10 +181,10 @@ def _walk(root: Node, path: tuple[Step, ...], at_key: bool) -> tuple[Place, int,
         last = depth == len(path) - 1
         if isinstance(content, dict) and isinstance(step, str) and step in content:
             if last and at_key:
-                return node.keys[step], len(path), False
+                return node.keys[step], len(path), None
             node = content[step]
         elif isinstance(content, list) and isinstance(step, int) and step < len(content):
             node = content[step]
         else:
-            return node.place, depth, node.flagged
-    return node.place, len(path), node.flagged
+            return node.place, depth, node
+    return node.place, len(path), node

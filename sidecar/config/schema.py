@@ -1,8 +1,9 @@
 """The shape of the whole YAML: Spec. The sections live in clusters.py and listeners.py."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from sidecar.config.clusters import Cluster, Defaults
 from sidecar.config.listeners import Listener, Match, Route
@@ -43,6 +44,17 @@ class Spec(Section):
     )
     clusters: dict[Name, Cluster] = Field({}, description="Named sets of endpoints.")
     listeners: dict[Name, Listener] = Field({}, description="What clients connect to.")
+    # Values that variables were filled in with and that nobody is to see.
+    _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What must not be shown of this configuration, wherever it stands."""
+        return self._secrets
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Never show these."""
+        self._secrets = frozenset(secrets)
 
     def all_listeners(self) -> dict[str, Listener]:
         """The listeners by name, with one for every cluster that has `listen`."""

@@ -25,12 +25,17 @@ from yaml.events import (
 )
 
 from sidecar.config.errors import ConfigError, ConfigErrors, Place, Step, path_text
+from sidecar.config.secrets import Filled
 from sidecar.config.units import BadValueError
 from sidecar.config.variables import shield, substitute, unshield
 
 MAX_DEPTH = 32
 # Nodes after aliases are expanded: 1,000 routes take about 20,000.
 MAX_NODES = 200_000
+# Characters that variables may come to: each may be long, and stand in many places.
+MAX_FILLED = 4 << 20
+# Below these keys stands what the sidecar only passes on, secrets among it.
+_FREE = frozenset(("headers", "respond"))
 
 Scalar = str | int | float | bool | None
 
@@ -56,7 +61,7 @@ def plain_value(text: str) -> Scalar:
 class Node:
     """One value of the file. `size` and `height` count what is below, aliases expanded."""
 
-    __slots__ = ("content", "flagged", "height", "keys", "place", "size")
+    __slots__ = ("content", "flagged", "height", "keys", "place", "size", "variables", "written")
 
     def __init__(self, content: "Scalar | list[Node] | dict[str, Node]", place: Place) -> None:
         self.content = content
@@ -67,6 +72,9 @@ class Node:
         self.keys: dict[str, Place] = {}
         # An error was reported for this value: what follows from it is noise.
         self.flagged = False
+        # Of a scalar that variables were filled into: its text before, and their names.
+        self.written = ""
+        self.variables: tuple[str, ...] = ()
 
     def data(self) -> object:
         """Plain dicts, lists and scalars."""
@@ -77,14 +85,17 @@ class Node:
         return self.content
 
 
-def read_tree(text: str, file: str, env: Mapping[str, str], errors: list[ConfigError]) -> Node | None:
-    """The root of the one document in `text`, None when it holds none.
+def read_tree(
+    text: str, file: str, env: Mapping[str, str], errors: list[ConfigError], filled: Filled | None = None
+) -> Node | None:
+    """The root of the one document in `text`, None when it holds none. `filled` is told
+    of every variable.
 
     Errors that leave the rest readable go to `errors`; ConfigErrors is raised,
     with those, for the ones that do not.
     """
     shielded = shield(text)
-    builder = _Builder(file, env, errors, shielded is not text)
+    builder = _Builder(file, env, errors, shielded is not text, filled or Filled())
     try:
         for event in yaml.parse(shielded, Loader=yaml.CLoader):
             builder.take(event)
@@ -129,12 +140,16 @@ def _reader_place(error: yaml.reader.ReaderError, text: str) -> Place:
 
 
 class _Builder:
-    def __init__(self, file: str, env: Mapping[str, str], errors: list[ConfigError], shielded: bool) -> None:
+    def __init__(
+        self, file: str, env: Mapping[str, str], errors: list[ConfigError], shielded: bool, filled: Filled
+    ) -> None:
         self.root: Node | None = None
         self._file = file
         self._env = env
         self._errors = errors
         self._shielded = shielded
+        self._filled = filled
+        self._filled_size = 0
         self._documents = 0
         self._nodes = 0
         self._anchors: dict[str, Node] = {}
@@ -223,15 +238,32 @@ class _Builder:
         return node
 
     def _scalar(self, event: ScalarEvent, place: Place) -> Node:
+        written = self._text(event)
+        names: dict[str, None] = {}
+        free: bool | None = None
+
+        def found(name: str, value: str) -> None:
+            nonlocal free
+            if free is None:
+                free = not _FREE.isdisjoint(self._path())
+            names[name] = None
+            self._filled.add(name, value, free=free)
+            self._filled_size += len(value)
+            if self._filled_size > MAX_FILLED:
+                self.stop(place, f"variables fill in more than {MAX_FILLED >> 20} MiB")
+
         try:
-            text = substitute(self._text(event), self._env)
+            text = substitute(written, self._env, found)
         except BadValueError as error:
             self._report(place, error.reason, error.hint)
             node = Node(None, place)
             node.flagged = True
             return node
         # An empty style is libyaml's word for plain, unquoted.
-        return Node(text if event.style else plain_value(text), place)
+        node = Node(text if event.style else plain_value(text), place)
+        if names:
+            node.written, node.variables = written, tuple(names)
+        return node
 
     def _aliased(self, event: AliasEvent, place: Place) -> Node:
         target = self._anchors.get(event.anchor)

@@ -1,7 +1,7 @@
 """`${VAR}` and `${VAR:-default}` inside YAML scalars; `$${` is a literal `${`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sidecar.config.units import BadValueError, shown
 
@@ -16,8 +16,10 @@ _PRIVATE = re.compile("[\ue020-\ue07e]")
 _BODY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
-def substitute(text: str, env: Mapping[str, str]) -> str:
-    """The text with its variables filled in.
+def substitute(
+    text: str, env: Mapping[str, str], found_one: Callable[[str, str], None] = lambda name, value: None
+) -> str:
+    """The text with its variables filled in; `found_one(name, value)` hears of each that is set.
 
     As in a shell, `:-` stands in for a variable that is unset or empty. BadValueError
     for a variable that is unset and has no default, or for a broken reference.
@@ -31,18 +33,31 @@ def substitute(text: str, env: Mapping[str, str]) -> str:
             return "${"
         body = _BODY.fullmatch(match[1])
         if body is None or not match[2]:
+            named = match[0].partition(":-")[0]  # without the default: it may be a secret
             raise BadValueError(
-                f"{shown(match[0])} is no variable", "write ${NAME} or ${NAME:-default}, and $${ for a plain ${"
+                f"{shown(named)} is no variable", "write ${NAME} or ${NAME:-default}, and $${ for a plain ${"
             )
         name, default = body[1], body[2]
         found = env.get(name)
-        if default is not None:
-            return found or default
+        if default is not None and not found:
+            return default
         if found is None:
             raise BadValueError(f"variable {name} is not set", f"set it, or write ${{{name}:-default}}")
+        if not _is_text(found):
+            raise BadValueError(f"variable {name} is not UTF-8")
+        found_one(name, found)
         return found
 
     return _REFERENCE.sub(value, text)
+
+
+def _is_text(value: str) -> bool:
+    """Bytes of the environment that are not UTF-8 are surrogates, which cannot be sent."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shield(text: str) -> str:

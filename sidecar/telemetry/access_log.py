@@ -210,7 +210,7 @@ def entry(exchange: "Exchange", time: datetime) -> dict[str, Any]:
         "protocol": exchange.protocol,
         "method": text(head.method),
         "authority": text(head.authority),
-        "path": text(head.path),
+        "path": text(path_shown(head.path)),
         "status": exchange.status,
         "grpc_code": grpc_code(exchange),
         "attempts": exchange.number,
@@ -242,6 +242,12 @@ def grpc_code(exchange: "Exchange") -> str | None:
 def verdict_name(verdict: Verdict) -> str:
     """The word for a verdict in logs and metrics."""
     return _VERDICTS[verdict]
+
+
+def path_shown(path: bytes) -> bytes:
+    """A request's path without its query: tokens, signatures and personal data are sent there."""
+    path, question, _ = path.partition(b"?")
+    return path + b"?***" if question else path
 
 
 def text(value: bytes) -> str:

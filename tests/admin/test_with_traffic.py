@@ -105,8 +105,8 @@ async def test_one_story_in_metrics_access_log_and_api(app: App, client: Client,
 
     requests = (await client.get("/api/requests"))[1]["requests"]
     by_path: dict[str, Any] = {each["path"]: each for each in requests}
-    assert by_path["/fail-first?n=1&code=503"]["kind"] == "retried"
-    assert [each["status"] for each in by_path["/fail-first?n=1&code=503"]["tries"]] == [503, 200]
+    assert by_path["/fail-first?***"]["kind"] == "retried"
+    assert [each["status"] for each in by_path["/fail-first?***"]["tries"]] == [503, 200]
     assert by_path["/status/503"]["retry_skipped"] == "not_idempotent"
     assert by_path["/test.Echo/Fail"]["grpc_code"] == "UNAVAILABLE"
     gone = next(each for each in requests if each["cluster"] == "gone")

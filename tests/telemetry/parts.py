@@ -183,7 +183,7 @@ class Ended:
             cluster=self._cluster,
             protocol=self._protocol,
             grpc=self._protocol == "grpc",
-            head=RequestHead(b"GET", b"/users?id=\xff", b"users.internal", []),
+            head=RequestHead(b"GET", b"/users/\xff?id=hunter2", b"users.internal", []),
             stream=SimpleNamespace(peer="127.0.0.1:5000"),
             started=self.started,
             number=number,

@@ -1,0 +1,80 @@
+"""What a secret looks like, and how text is shown without one.
+
+For whatever leaves the process: /api/config, errors, `sidecar explain`. Imports nothing
+of ours.
+"""
+
+import re
+from collections.abc import Iterable
+
+MASK = "***"
+
+_NAME = re.compile(
+    r"token|passw|passphrase|pwd|secret|credential|authori[sz]ation|cookie|private|signature|hmac|jwt|bearer"
+    r"|(?:api|access|signing|encryption|shared)[-_]?key|(?<![a-z])auth(?![a-z])",
+    re.IGNORECASE,
+)
+# Of variables, which are named for what they hold, these say enough too.
+_VARIABLE = re.compile(r"(?:^|_)(?:KEY|PASS|AUTH|DSN|SALT|CRED|CREDS|PIN|SIG)(?:_|$)", re.IGNORECASE)
+
+_CREDENTIALS = (
+    # RFC 3986 3.2.1: what stands before the @ of an authority; and the same without a scheme.
+    (re.compile(r"(?<=://)[^/@\s?#]+(?=@)"), MASK),
+    (re.compile(r"[^\s/@'\"]+:[^\s/@'\"]+(?=@)"), MASK),
+    # RFC 9110 11.4: a scheme and what proves it.
+    (re.compile(r"\b(bearer|basic|digest|negotiate)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE), rf"\1 {MASK}"),
+)
+# Shorter than this, what a value and a sentence have in common says nothing.
+_RUN = 4
+# From this length on a value is looked for in sentences about other things.
+_LONG = 8
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether what stands under this key or header name is not to be shown."""
+    return _NAME.search(name) is not None
+
+
+def variable_sounds_secret(name: str) -> bool:
+    """Whether an environment variable of this name is not to be shown."""
+    return sounds_secret(name) or _VARIABLE.search(name) is not None
+
+
+def without_credentials(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without user names and passwords of URLs, credentials, and `secrets`."""
+    for secret in secrets:
+        if len(secret) >= _RUN or secret == text:
+            text = text.replace(secret, MASK)
+    for pattern, instead in _CREDENTIALS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def tells(text: str, value: str) -> bool:
+    """Whether a sentence holds a value, or a part of it that is worth something,
+    however it was quoted, cut or changed in case."""
+    text, value = text.casefold(), value.casefold()
+    if len(value) < _RUN:
+        return bool(value) and value in text
+    return any(text[at : at + _RUN] in value for at in range(len(text) - _RUN + 1))
+
+
+class Filled:
+    """The variables that were filled into a text, with their values."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.secrets: set[str] = set()
+
+    def add(self, name: str, value: str, *, free: bool) -> None:
+        """One more; `free` when it stands where any text may: there it is likely a secret."""
+        self.values[name] = value
+        if value and (free or variable_sounds_secret(name)):
+            self.secrets.add(value)
+
+    def unfilled(self, text: str) -> str:
+        """A sentence about something else, with variables in place of their values."""
+        for name, value in self.values.items():
+            if len(value) >= _LONG:
+                text = text.replace(value, f"${{{name}}}")
+        return text
