@@ -9,8 +9,9 @@ import json
 import random
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,10 @@ SLACK = 1024
 
 
 class Load:
-    """Callers over both protocols. `seen` says what they got."""
+    """Callers over both protocols, and a reload every so many requests. `seen` says what they got."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, reload: Callable[[], None]) -> None:
+        self._reload = reload
         self._rng = random.Random(seed)
         self._port = port
         self._left = 0
@@ -71,11 +73,11 @@ class Load:
         self._left = requests
         async with AsyncExitStack() as stack:
             shared = [await stack.enter_async_context(Http2Client("127.0.0.1", self._port)) for _ in range(4)]
-            clients: list[Any] = [shared[number % 4] for number in range(HTTP2_CALLERS)]
-            for _ in range(HTTP1_CALLERS):
-                clients.append(await stack.enter_async_context(Http1Client("127.0.0.1", self._port)))
+            single = [
+                await stack.enter_async_context(Http1Client("127.0.0.1", self._port)) for _ in range(HTTP1_CALLERS)
+            ]
             async with asyncio.TaskGroup() as group:
-                for client in clients:
+                for client in (*single, *shared * (HTTP2_CALLERS // len(shared))):
                     group.create_task(self._call(client))
 
     async def _call(self, client: Any) -> None:
@@ -92,6 +94,8 @@ class Load:
             except ConnectionError:
                 self.seen["broken"] += 1
             self.done += 1
+            if self.done % RELOAD_EVERY == 0:
+                self._reload()
 
 
 async def _holds(sidecar: Child) -> dict[str, int]:
@@ -106,47 +110,37 @@ async def _holds(sidecar: Child) -> dict[str, int]:
 async def _at_rest(sidecar: Child) -> dict[str, int]:
     """The same once no connection of a client is left."""
     async with asyncio.timeout(30):
-        while (held := await _holds(sidecar))["downstream"] or held["in_flight"]:
+        while (held := await _holds(sidecar))["downstream"] or held["in_flight"]:  # noqa: ASYNC110 - it is asked
             await asyncio.sleep(0.05)
     return held
-
-
-async def _reload(sidecar: SidecarProcess, load: Load, config: Any) -> None:
-    """Another configuration every so many requests."""
-    number = 0
-    while True:
-        before = load.done
-        while load.done - before < RELOAD_EVERY:
-            await asyncio.sleep(0.02)
-        number += 1
-        sidecar.rewrite(config(timeout=2000 + number % 2))
-        sidecar.signal(signal.SIGHUP)
 
 
 async def _soak(processes: Processes, folder: Path, requests: int, parts: int) -> list[dict[str, int]]:
     one = await processes.service("tests.support.swift_service")
     two = await processes.service("tests.support.swift_service", "--http2")
 
-    def config(timeout: int) -> str:
-        return CONFIG.format(timeout=timeout, http1=one.address, http2=two.address)
-
-    sidecar = SidecarProcess(folder, config(2000), module="tests.support.watched_sidecar")
+    # Each with another timeout than the one before
+    configs = cycle(CONFIG.format(timeout=ms, http1=one.address, http2=two.address) for ms in (2000, 2001))
+    sidecar = SidecarProcess(folder, next(configs), module="tests.support.watched_sidecar")
     processes.own(sidecar)
     await sidecar.serve()
-    load = Load(sidecar.port("out"), seed=1)
+
+    def reload() -> None:
+        sidecar.rewrite(next(configs))
+        sidecar.signal(signal.SIGHUP)
+
+    load = Load(sidecar.port("out"), seed=1, reload=reload)
     held: list[dict[str, int]] = []
-    reloading = asyncio.create_task(_reload(sidecar, load, config))
-    try:
-        for _ in range(parts):
-            await load.run(requests // parts)
-            held.append(await _at_rest(sidecar))
-    finally:
-        reloading.cancel()
+    for _ in range(parts):
+        await load.run(requests // parts)
+        held.append(await _at_rest(sidecar))
     # Everything was answered, and most of it well: nothing but what was asked for went wrong
     assert load.seen.total() == load.done >= requests
     assert load.seen["200"] >= 0.85 * requests, load.seen
     assert load.seen.keys() <= {"200", "503", "502 reset", "504 timeout", "left", "broken"}, load.seen
     assert not [event for event in sidecar.events if event["level"] == "error"]
+    reloads = [event for event in sidecar.events if event["event"] == "reload" and event["result"] == "ok"]
+    assert len(reloads) >= 0.5 * requests / RELOAD_EVERY  # a file and a signal may make one of two
     return held
 
 
