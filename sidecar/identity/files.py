@@ -4,8 +4,9 @@ Shared by the check of the configuration and by what loads the files again when 
 change. May import ssl, sidecar.identity.
 """
 
+import os
 import ssl
-from pathlib import Path
+import stat
 
 from sidecar.identity.x509 import Validity, certificates, validity
 
@@ -58,10 +59,14 @@ def load_authorities(context: ssl.SSLContext, path: str) -> Validity:
 def read(path: str) -> bytes:
     """The content of a file; FileError."""
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        # O_NONBLOCK: opening a pipe must not stop the event loop.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            content = file.read(_MAX_BYTES + 1) if regular else b""
     except (OSError, ValueError) as error:
         raise FileError(path, f"cannot read it: {getattr(error, 'strerror', None) or error}") from None
+    if not regular:
+        raise FileError(path, "it is no regular file")
     if len(content) > _MAX_BYTES:
         raise FileError(path, "it is larger than 8 MiB")
     return content
