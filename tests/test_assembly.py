@@ -9,6 +9,7 @@ from sidecar.assembly import Parts, assemble
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure, Verdict
 from sidecar.policy.breaker import OPEN
+from sidecar.policy.priority import CRITICAL, DEFAULT, SHEDDABLE
 from sidecar.proxy.route import Route
 from sidecar.proxy.snapshot import Snapshot
 from tests.config.loading import load
@@ -261,6 +262,47 @@ def test_changed_policies_reach_what_was_carried_over(assembled: Assembled) -> N
     breaker.record(breaker.admit(now), Verdict.FAILURE, now)
     assert breaker.state == OPEN
     assert assembled.events[-1][0] == "breaker"
+
+
+def test_overload_policies_come_go_and_remember(assembled: Assembled) -> None:
+    plain = "clusters: {users: {endpoints: ['a:1'], listen: '127.0.0.1:1'}}"
+    users = assembled.load(plain).clusters["users"]
+    assert (users.adaptive, users.admission, users.learning) == (None, None, False)
+    assert users.requests.try_acquire(), "nobody is asked anything"
+
+    guarded = plain.replace("listen", "limits: {requests: 200, adaptive: true}, admission: true, listen")
+    assembled.load(guarded)
+    adaptive, admission = users.adaptive, users.admission
+    assert adaptive is not None
+    assert admission is not None
+    assert users.learning
+    assert (users.requests.maximum, users.requests.in_use) == (50, 1)
+    assert not users.requests.try_acquire(), "admission wants to be asked"
+
+    # What they know lives through a reload, within the new bounds.
+    assembled.load(guarded.replace("requests: 200", "requests: 30"))
+    assert (users.adaptive, users.admission) == (adaptive, admission)
+    assert users.requests.maximum == adaptive.limit == 30
+
+    assembled.load(plain)
+    assert (users.adaptive, users.admission, users.learning) == (None, None, False)
+    assert (users.requests.maximum, users.requests.in_use) == (1024, 1)
+    assert users.requests.try_acquire()
+
+
+def test_priorities_are_bound_to_routes(assembled: Assembled) -> None:
+    listeners = assembled.load("""
+        clusters: {users: {endpoints: ['a:1'], listen: '127.0.0.1:1'}}
+        listeners:
+          out: {bind: '127.0.0.1:0', priority_header: X-Own, routes: [{to: users, priority: sheddable}]}
+          deaf: {bind: '127.0.0.1:0', priority_header: null, routes: [{to: users, priority: critical}]}
+        """).listeners
+    found = {name: each.table.routes[0] for name, each in listeners.items()}
+    assert {name: (route.priority, route.priority_header) for name, route in found.items()} == {
+        "out": (SHEDDABLE, b"x-own"),
+        "deaf": (CRITICAL, b""),
+        "users": (DEFAULT, b"x-sidecar-priority"),
+    }
 
 
 def test_tls_switched_on_is_for_new_connections(assembled: Assembled) -> None:
