@@ -36,6 +36,7 @@ SIDES: Final = ("downstream", "upstream")
 # X509_V_ERR_* of openssl/x509_vfy.h.
 _VERIFY: Final = {
     2: "unknown_ca",  # the issuer's certificate is not there
+    7: "unknown_ca",  # another authority of the same name has signed it
     9: "not_yet_valid",
     10: "expired",
     18: "unknown_ca",  # self-signed
