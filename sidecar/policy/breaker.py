@@ -201,6 +201,15 @@ class Breaker:
         if self.state == OPEN:
             self._move(self._switch.half_open)
 
+    def hurry(self, seconds: float, now: float) -> bool:
+        """Stay open no longer than about `seconds` more, or the policy's first open time
+        if that is longer; whether this is sooner than before."""
+        most = max(seconds, self._open_base)
+        if self.state != OPEN or self.open_until <= now + most:
+            return False
+        self.open_until = now + most * (1.0 - _JITTER * self._rng.random())
+        return True
+
     def counts(self, now: float) -> tuple[int, int]:
         """Attempts recorded and failures among them, in the window at `now`."""
         return self._window.counts(now)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from sidecar.model.head import RequestHead
@@ -20,6 +21,10 @@ from sidecar.upstream.pool import Connector, Pool, make_pool
 
 _STATES = {CLOSED: "closed", HALF_OPEN: "half_open", OPEN: "open"}
 _SWEEP_SECONDS = 5.0
+
+# How long a breaker stays open, at most, while nobody else is usable: callers are served
+# again within five seconds of the end of an outage, however long it was.
+_NOBODY_LEFT_SECONDS = 3.0
 
 # What may keep a request out of a cluster: its limits and the process's own state.
 SHED_BY = ("requests", "adaptive", "admission", "pressure")
@@ -141,6 +146,8 @@ class Cluster:
                 endpoint.cost_at = 0.0
                 if self._usable:
                     endpoint.ready_since = now
+        if not usable:
+            self._hurry(now)
         self._usable = usable
         best = min((endpoint.priority for endpoint in usable), default=0)
         # The next priority is used only when this one has nobody left.
@@ -210,6 +217,13 @@ class Cluster:
             self._after(left, lambda: self._probe(endpoint))
         else:
             breaker.probe()
+
+    def _hurry(self, now: float) -> None:
+        """Nobody is left: probes that failed for long are no reason to wait for long, for
+        there is nobody else to go to meanwhile."""
+        for endpoint in self.endpoints:
+            if endpoint.breaker.hurry(_NOBODY_LEFT_SECONDS, now):
+                self._after(endpoint.breaker.open_until - now, partial(self._probe, endpoint))
 
     def set_health(self, endpoint: Endpoint, healthy: bool, reason: str = "") -> None:
         """What a health check found, and why."""

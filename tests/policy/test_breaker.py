@@ -124,6 +124,20 @@ class TestOpen:
 
         assert times == pytest.approx([1.0, 2.0, 4.0, 5.0, 5.0])
 
+    def test_an_open_time_can_be_cut_short_but_not_below_the_first(self, clock: FakeClock) -> None:
+        breaker = make_breaker(clock, open_base=4.0)
+        assert not breaker.hurry(3.0, clock()), "it is closed"
+        trip(breaker, clock)
+        assert not breaker.hurry(3.0, clock()), "the first time is the policy's"
+        breaker.probe()
+        attempts(breaker, clock, FAILURE)
+        assert breaker.open_until - clock() == pytest.approx(8.0)
+
+        assert breaker.hurry(3.0, clock())
+
+        assert breaker.open_until - clock() == pytest.approx(4.0)
+        assert not breaker.hurry(3.0, clock()), "once is enough"
+
     def test_closing_resets_the_doubling(self, clock: FakeClock) -> None:
         breaker = make_breaker(clock)
         trip(breaker, clock)

@@ -210,3 +210,50 @@ def test_an_endpoint_that_is_gone_is_left_to_its_breaker() -> None:
         world.last.fails(failure)
     assert world.balancer.observed == []
     world.at_rest()
+
+
+@pytest.mark.parametrize("endpoints", [1, 2])
+def test_when_nobody_is_left_an_endpoint_is_asked_again_soon(endpoints: int) -> None:
+    # Given an outage of ten minutes, in which every probe failed
+    world = World(endpoints, retry=policy(attempts=1))
+    for index in range(endpoints):
+        world.open_breaker(index)
+    for _ in range(1200):
+        world.after(0.5)
+        client = world.request()
+        if not client.ended:
+            world.last.answer(503)
+
+    # When it is over
+    waited = 0.0
+    while True:
+        client = world.request()
+        if not client.ended:
+            world.last.answer()
+            break
+        world.after(0.1)
+        waited += 0.1
+
+    # Then nobody waits for the minute that one breaker alone would stay open
+    assert waited <= 3.1
+    assert client.status == 200
+    world.at_rest()
+
+
+def test_with_others_left_an_endpoint_that_fails_for_long_is_left_alone_for_long() -> None:
+    # Given one endpoint of two that fails for minutes
+    world = World(2, retry=policy(attempts=2))
+    world.open_breaker(0)
+    for _ in range(600):
+        world.after(0.5)
+        world.request()
+        while not world.last.over:
+            world.last.answer(503 if world.last.endpoint is world.endpoints[0] else 200)
+    opened = sum(number for (_, new), number in world.endpoints[0].breaker.transitions.items() if new == OPEN)
+    assert opened <= 12, "its open time doubled up to a minute"
+
+    # When the other fails too, both are asked again soon
+    world.open_breaker(1)
+    assert all(each.breaker.open_until - world.clock.now <= 3.0 for each in world.endpoints)
+    world.after(3.0)
+    assert HALF_OPEN in {each.breaker.state for each in world.endpoints}
