@@ -245,12 +245,13 @@ class RequestDecoder(_Decoder):
     another request; both are of the latest head.
     """
 
-    __slots__ = ("_authority", "_held", "_url", "version")
+    __slots__ = ("_authority", "_held", "_url", "scheme", "version")
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._url = b""
         self.version = "1.1"
+        self.scheme = b"http"  # of requests that do not say it: how the connection is made
         self._authority = b""  # the last one that was found right: it seldom changes
         self._held = b""
         super().__init__()
@@ -317,7 +318,7 @@ class RequestDecoder(_Decoder):
         else:
             self.version = "1.1"
         url = self._url
-        scheme = b"http"
+        scheme = self.scheme
         if method == b"CONNECT" or not url.startswith(b"/") or host is None or b"#" in url:
             path, host, scheme = self._unusual_target(method, url, host)
         else:
@@ -377,7 +378,7 @@ class RequestDecoder(_Decoder):
         if b"#" in url:
             raise H1Error("the request target has a fragment")
         if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
-            return url, host or b"", b"http"
+            return url, host or b"", self.scheme
         absolute = _ABSOLUTE.fullmatch(url)
         if absolute is None or not absolute[2]:
             raise H1Error("the request target is neither a path nor an http(s) URL")

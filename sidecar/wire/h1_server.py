@@ -129,6 +129,8 @@ class H1ServerConnection(Paced):
         """The connection is open."""
         self.transport = transport
         self.peer = self.peer or peer_of(transport)
+        if transport.get_extra_info("ssl_object") is not None:
+            self._decoder.scheme = b"https"
         self._idle_token = self.runtime.timers.add(self.runtime.header_timeout, self)
 
     def data_received(self, data: bytes) -> None:
