@@ -91,6 +91,7 @@ class Certificates:
         for known in (self._stamps, self._candidates, self._rejected):
             for values in known.keys() - live.keys():
                 del known[values]
+        events: dict[tuple[str, str], dict[str, Any]] = {}  # one for each file, however many use it
         for values, tls in live.items():
             stamp = _stamp(tls.paths)
             if stamp == self._stamps[values]:
@@ -98,24 +99,26 @@ class Certificates:
             elif at_once or stamp == self._candidates.get(values):
                 self._candidates.pop(values, None)
                 self._stamps[values] = stamp
-                self._read_again(values, tls)
+                for event in self._read_again(values, tls):
+                    events[event["file"], event["state"]] = event
             else:
                 self._candidates[values] = stamp
+        for event in events.values():
+            self._on_event("certificate", event)
         self._judge()
 
-    def _read_again(self, values: tuple[Any, ...], tls: Tls) -> None:
+    def _read_again(self, values: tuple[Any, ...], tls: Tls) -> list[dict[str, Any]]:
         try:
             fresh = tls.load()
             self._refuse_expired(tls.loaded.dated, fresh.dated)
         except FileError as error:
             self._rejected[values] = error
-            self._on_event("certificate", {"file": error.path, "state": "rejected", "reason": error.why})
-            return
+            return [{"file": error.path, "state": "rejected", "reason": error.why}]
         tls.loaded = fresh
         self._rejected.pop(values, None)
-        for each in fresh.dated:
-            ends = _date(each.validity.not_after)
-            self._on_event("certificate", {"file": each.path, "state": "loaded", "expires": ends})
+        return [
+            {"file": each.path, "state": "loaded", "expires": _date(each.validity.not_after)} for each in fresh.dated
+        ]
 
     def _refuse_expired(self, before: tuple[Dated, ...], after: tuple[Dated, ...]) -> None:
         """A certificate that is over never takes the place of one that is not."""

@@ -77,6 +77,18 @@ def test_a_new_pair_is_for_new_handshakes_alone(world: World, authority: Authori
     assert (world.states, world.certificates.warnings()) == (["loaded"], [])
 
 
+def test_one_event_for_a_file_that_many_use(world: World, authority: Authority) -> None:
+    web = authority.issue("web", file="web")
+    kept = world.server(web), world.server(web, authority.path), world.client(authority.path, web)
+    authority.issue("web", file="web")
+    world.look_twice()
+    assert [(event["file"], event["state"]) for event in world.events] == [
+        (web.cert, "loaded"),
+        (authority.path, "loaded"),
+    ]
+    assert len(kept) == 3
+
+
 def test_asked_for_it_is_read_at_once(world: World, authority: Authority) -> None:
     tls = world.server(authority.issue("web", file="web"))
     before = tls.context()
