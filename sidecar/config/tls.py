@@ -78,7 +78,7 @@ def _check(ca: str | None, cert: str | None, key: str | None) -> None:
         if cert is not None and key is not None:
             load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), cert, key)
     except FileError as error:
-        raise BadValueError(f"{shown(error.path)}: {error.why}") from None
+        raise BadValueError(str(error)) from None
 
 
 class Tls(Section):

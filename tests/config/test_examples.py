@@ -66,7 +66,7 @@ def _section_paths() -> list[tuple[Any, ...]]:
         ("retry",), ("retry", "backoff"), ("timeouts",), ("redirect",),
     ]  # fmt: skip
     return [
-        (), ("admin",), ("defaults",), ("listeners", "x"),
+        (), ("admin",), ("defaults",), ("listeners", "x"), ("listeners", "x", "tls"), ("listeners", "x", "clients"),
         *((*cluster, *path) for path in below_cluster),
         *((*route, *path) for path in below_route),
     ]  # fmt: skip

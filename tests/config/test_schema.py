@@ -2,7 +2,6 @@
 
 import json
 import re
-from typing import Any
 
 import pytest
 
@@ -133,18 +132,6 @@ def test_what_a_cluster_refuses(keys: str, path: str, reason: str) -> None:
 def test_what_an_endpoint_refuses(endpoint: str, path: str, reason: str) -> None:
     (error,) = errors_of(f"clusters: {{u: {{endpoints: [{endpoint}]}}}}")
     assert (error.path, error.reason) == (".".join(part for part in ("clusters.u", path) if part), reason)
-
-
-def test_tls_reads_its_files(tmp_path: Any) -> None:
-    pem = tmp_path / "x.pem"
-    pem.write_text("-----BEGIN CERTIFICATE-----\n")
-    tls = load(cluster(f"tls: {{ca: '{pem}', verify: none}}")).clusters["u"].tls
-    assert tls is not None
-    assert (tls.ca, tls.verify) == (str(pem), False)
-    (error,) = errors_of(cluster(f"tls: {{cert: '{pem}'}}"))
-    assert (error.reason, error.hint) == ("cert without key", "add key: FILE")
-    pem.write_text("nothing")
-    assert "is no PEM file" in errors_of(cluster(f"tls: {{ca: '{pem}'}}"))[0].reason
 
 
 def test_tls_on_by_an_empty_mapping() -> None:

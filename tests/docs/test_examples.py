@@ -20,6 +20,7 @@ from sidecar.cli import main as sidecar_command
 from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import load_text
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, docs, links, prose, text_of
+from tests.support.authority import Authority
 
 COMMANDS = {"sidecar": sidecar_command, "benchmarks": benchmarks_command, "fuzz": fuzz_command}
 
@@ -32,6 +33,15 @@ def each(language: str) -> pytest.MarkDecorator:
 def test_yaml_is_a_configuration(block: Block) -> None:
     spec = load_text(block.text, str(block), {})
     assert spec.clusters or spec.listeners or "defaults" in block.text
+
+
+@each("yaml tls")
+def test_yaml_with_certificates_is_a_configuration(block: Block, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("spiffe://example.org/x")
+    for name, path in (("ca.crt", authority.path), ("tls.crt", pair.cert), ("tls.key", pair.key)):
+        (tmp_path / name).symlink_to(path)
+    assert load_text(block.text.replace("/etc/tls", str(tmp_path)), str(block), {}).listeners
 
 
 @pytest.mark.parametrize("language", ["yaml kubernetes", "yaml prometheus"])
