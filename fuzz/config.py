@@ -1,5 +1,6 @@
 """Any text: a configuration, or ConfigErrors of which each says where and why; and a
-configuration that was accepted can be shown, explained and assembled.
+configuration that was accepted can be shown, explained and assembled. Neither an error
+nor what is shown tells what a secret variable holds.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from sidecar.config.errors import ConfigError, ConfigErrors
 from sidecar.config.explain import explain, request_head
 from sidecar.config.load import load_text
 from sidecar.config.mask import masked
+from sidecar.config.secrets import tells
+from sidecar.config.tree import MAX_ERRORS
 
 _FULL = b"""\
 service: ${NAME:-checkout}
@@ -48,11 +51,15 @@ SEEDS: Final = (
     b"clusters: {a: {endpoints: ['h:1']}}\n",
     b"a: &x {b: *x}\n",
     b"clusters:\n  a: {endpoints: [h:1], tls: {verify: none}}\n",
+    b"service: ${TOKEN}\nshutdown: ${TOKEN}s\nclusters: {a: {endpoints: ['${TOKEN}:1', 'redis://u:${TOKEN}@h:1']}}\n",
+    b"admin: {bind: '0.0.0.0:1', token_file: ${TOKEN}, allowed_hosts: [\"*.${TOKEN}\"]}\nclusters: {}\n",
+    b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c {k: *b, l: *b}\nd: [*c, *c, *c]\n",
     b"",
 )
 WORDS: Final = (
     b"{", b"}", b"[", b"]", b": ", b"\n", b"\n  ", b"- ", b"null", b"~", b"on", b"010", b"12:30", b"1e9", b".inf",
-    b"-1", b"${", b"${A}", b"${A:-}", b"$${", b"&a ", b"*a", b"<<: ", b"!!python/object:x ", b"!!int ", b"? ", b"| ",
+    b"-1", b"${", b"${A}", b"${A:-}", b"${TOKEN}", b"x@", b"://", b"Bearer ", b"$${", b"&a ", b"*a",
+    b"<<: ", b"!!python/object:x ", b"!!int ", b"? ", b"| ",
     b">-\n", b"# ", b"'", b'"', b"\\x00", b"\t", b"---\n", b"...\n",
     b"%YAML 1.1\n", b"\xef\xbb\xbf", b"\xff", b"\xc2\x85",
     b"0", b"0s", b"clusters:", b"routes:", b"match:", b"to:", b"endpoints:", b"99999999999h", b"1.5.5s", b"4294967296",
@@ -60,23 +67,33 @@ WORDS: Final = (
 )  # fmt: skip
 
 
+# Nothing that a text or an error could have by chance.
+_SECRET: Final = "q7z9x4w2v8j3"
+_ENV: Final = {"A": "users", "TOKEN": _SECRET}
+_LONGEST: Final = 3000
+
+
 def check(data: bytes) -> None:
     """Load it; use what was accepted."""
     text = data.decode("utf-8", "replace")
     try:
-        spec = load_text(text, "fuzz.yaml", {"A": "users"})
+        spec = load_text(text, "fuzz.yaml", _ENV)
     except ConfigErrors as errors:
         _check_errors(errors.errors)
         return
-    assert masked(spec)["clusters"].keys() == spec.clusters.keys()
-    explain(spec, request_head("GET", "http://users.internal/v1/x", []))
-    World(text, env={"A": "users"}).close()
+    shown = masked(spec)
+    assert shown["clusters"].keys() == spec.clusters.keys()
+    explained = explain(spec, request_head("GET", "http://users.internal/v1/x", []))
+    assert _SECRET not in f"{shown} {[each.lines() for each in explained]}"
+    World(text, env=_ENV).close()
 
 
 def _check_errors(errors: Sequence[ConfigError]) -> None:
-    assert errors, "refused without a reason"
+    assert 0 < len(errors) <= MAX_ERRORS + 1
     for error in errors:
         assert error.line >= 1, error
         assert error.column >= 1, error
         assert error.reason, error
         assert "\n" not in str(error), error
+        assert len(str(error)) < _LONGEST, error
+        assert not tells(str(error), _SECRET), error

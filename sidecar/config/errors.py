@@ -6,6 +6,8 @@ from typing import NamedTuple
 # One step into the YAML: a key of a mapping or an index of a list.
 Step = str | int
 Place = tuple[int, int]
+# Of a reason or a hint, in characters.
+_LONGEST = 500
 
 
 class ConfigError(NamedTuple):
@@ -45,6 +47,11 @@ class Problem(NamedTuple):
     reason: str
     hint: str = ""
     at_key: bool = False
+
+
+def shortened(text: str) -> str:
+    """A reason or a hint, which may quote the file, in a length that can be read."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def path_text(path: Iterable[Step]) -> str:

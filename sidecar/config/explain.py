@@ -117,7 +117,8 @@ def _explain(spec: Spec, name: str, listener: Listener, head: RequestHead) -> Ex
             steps.append(Step(route.name, ""))
             break
         steps.append(Step(route.name, without_credentials(_first_failed(route.match, head), spec.secrets)))
-    return Explanation(name, str(listener.bind), steps, found, _targets(spec, found, head))
+    bind = without_credentials(str(listener.bind), spec.secrets)
+    return Explanation(name, bind, steps, found, _targets(spec, found, head))
 
 
 def _rule(route: Route) -> proxy.Rule:
@@ -158,7 +159,16 @@ def _targets(spec: Spec, route: Route | None, head: RequestHead) -> dict[str, di
             "admission": "off" if cluster.admission is None else _plain(cluster.admission),
             "priority": route.priority,
         }
-    return targets
+    shown: dict[str, dict[str, Any]] = _without(targets, spec.secrets)
+    return shown
+
+
+def _without(value: Any, secrets: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without(item, secrets) for item in value]
+    return without_credentials(value, secrets) if isinstance(value, str) else value
 
 
 def _plain(section: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ _FIELD_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*(?:\[[0-9]+\])?")
+# Compiling one takes time with its length, and reloading stops the requests for it.
+_LONGEST_REGEX = 4096
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _GRPC = re.compile(rf"/?({_IDENTIFIER}(?:\.{_IDENTIFIER})*(?:/(?:\*|{_IDENTIFIER})|\.\*))")
 _BALANCE_KEY = re.compile(r"(header|cookie):(.+)|path|source")
@@ -166,6 +168,8 @@ def parse_path(value: object) -> str:
 def parse_regex(value: object) -> str:
     """A regular expression in Python's syntax that compiles."""
     text = parse_text(value)
+    if len(text) > _LONGEST_REGEX:
+        raise BadValueError(f"a regular expression of {len(text)} characters", f"at most {_LONGEST_REGEX}")
     try:
         with warnings.catch_warnings():
             # `[[` may mean something else in a later Python: said to whoever writes code.

@@ -2,17 +2,18 @@
 
 import socket
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 
 from sidecar.config import references
 from sidecar.config.clusters import CHECKS
-from sidecar.config.errors import ConfigError, ConfigErrors, Place, Problem, Step, path_text
+from sidecar.config.errors import ConfigError, ConfigErrors, Place, Problem, Step, path_text, shortened
 from sidecar.config.schema import Spec
 from sidecar.config.secrets import Filled, sounds_secret, tells, without_credentials
 from sidecar.config.translate import problem
-from sidecar.config.tree import Node, read_tree
+from sidecar.config.tree import MAX_ERRORS, Node, read_tree
 from sidecar.config.units import shown
 
 MAX_BYTES = 1 << 20
@@ -48,19 +49,27 @@ def load_text(text: str, name: str, env: Mapping[str, str]) -> Spec:
     if not isinstance(data, dict):
         raise ConfigErrors([*errors, ConfigError(name, *root.place, "", "must be a mapping")])
     whole = _complete(data, env)
-    problems = references.check_data(whole, lambda path: _locate(root, path))
+    problems = list(islice(references.check_data(whole, lambda path: _locate(root, path)), MAX_ERRORS))
     spec = None
     try:
         spec = Spec.model_validate(whole)
     except ValidationError as error:
-        problems += map(problem, error.errors(include_url=False))
+        problems += map(problem, error.errors(include_url=False)[:MAX_ERRORS])
     if spec is not None and not problems:
         problems += references.check_spec(spec)
     errors += (found for each in problems if (found := _placed(root, name, each, filled)) is not None)
     if errors or spec is None:
-        raise ConfigErrors(errors)
+        raise ConfigErrors(_not_too_many(errors))
     spec.hide(filled.secrets)
     return spec
+
+
+def _not_too_many(errors: list[ConfigError]) -> list[ConfigError]:
+    if len(errors) < MAX_ERRORS:
+        return errors
+    shown = sorted(errors, key=lambda error: (error.line, error.column))[:MAX_ERRORS]
+    last = shown[-1]
+    return [*shown, ConfigError(last.file, last.line, last.column, "", "has more errors, which are not shown")]
 
 
 def _check_text(text: str, name: str) -> None:
@@ -136,7 +145,7 @@ def _placed(root: Node, name: str, found: Problem, filled: Filled) -> ConfigErro
 def _discreet(found: Problem, node: Node | None, path: tuple[Step, ...], filled: Filled) -> tuple[str, str]:
     """Reason and hint without what a variable holds, and without what stands under a
     name that sounds secret: errors are logged, and shown by the admin API."""
-    reason, hint = found.reason, found.hint
+    reason, hint = shortened(found.reason), shortened(found.hint)
     content = node.content if node is not None else None
     if node is not None and not isinstance(content, (dict, list)):
         whole = str(content)

@@ -21,16 +21,14 @@ Locate = Callable[[Path], Place]
 _ANYWHERE = ("0.0.0.0", "::")
 
 
-def check_data(data: dict[str, Any], locate: Locate) -> list[Problem]:
+def check_data(data: dict[str, Any], locate: Locate) -> Iterator[Problem]:
     """Everything that is wrong between the sections of `data`."""
-    return [
-        *_unknown_clusters(data),
-        *_listener_names(data),
-        *_binds(data, locate),
-        *_admin_token(data),
-        *_unreachable(data, locate),
-        *_route_names(data, locate),
-    ]
+    yield from _unknown_clusters(data)
+    yield from _listener_names(data)
+    yield from _binds(data, locate)
+    yield from _admin_token(data)
+    yield from _unreachable(data, locate)
+    yield from _route_names(data, locate)
 
 
 def check_spec(spec: Spec) -> list[Problem]:
@@ -71,6 +69,14 @@ def _unknown_clusters(data: dict[str, Any]) -> Iterator[Problem]:
                     if name not in known:
                         where = (*path, index, "to", name)
                         yield Problem(where, f"no cluster {name!r}", _cluster_hint(name, known), at_key=True)
+
+    for index, name in enumerate(_names(data.get("wait_for"))):
+        if name not in known:
+            yield Problem(("wait_for", index), f"no cluster {name!r}", _cluster_hint(name, known))
+
+
+def _names(value: Any) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
 def _cluster_hint(name: str, known: list[str]) -> str:

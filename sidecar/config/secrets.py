@@ -17,13 +17,10 @@ _NAME = re.compile(
 # Of variables, which are named for what they hold, these say enough too.
 _VARIABLE = re.compile(r"(?:^|_)(?:KEY|PASS|AUTH|DSN|SALT|CRED|CREDS|PIN|SIG)(?:_|$)", re.IGNORECASE)
 
-_CREDENTIALS = (
-    # RFC 3986 3.2.1: what stands before the @ of an authority; and the same without a scheme.
-    (re.compile(r"(?<=://)[^/@\s?#]+(?=@)"), MASK),
-    (re.compile(r"[^\s/@'\"]+:[^\s/@'\"]+(?=@)"), MASK),
-    # RFC 9110 11.4: a scheme and what proves it.
-    (re.compile(r"\b(bearer|basic|digest|negotiate)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE), rf"\1 {MASK}"),
-)
+# RFC 9110 11.4: a scheme and what proves it.
+_CREDENTIALS = re.compile(r"\b(bearer|basic|digest|negotiate)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE)
+# What cannot stand in user information.
+_BEFORE_USERINFO = re.compile(r"[\s/?#'\"]")
 # Shorter than this, what a value and a sentence have in common says nothing.
 _RUN = 4
 # From this length on a value is looked for in sentences about other things.
@@ -45,9 +42,22 @@ def without_credentials(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         if len(secret) >= _RUN or secret == text:
             text = text.replace(secret, MASK)
-    for pattern, instead in _CREDENTIALS:
-        text = pattern.sub(instead, text)
-    return text
+    if "@" in text:
+        *parts, last = text.split("@")
+        text = "@".join([*map(_without_userinfo, parts), last])
+    return _CREDENTIALS.sub(rf"\1 {MASK}", text)
+
+
+def _without_userinfo(before: str) -> str:
+    """The text before an @ without what may be a user's name and password (RFC 3986
+    3.2.1): all of it behind a scheme, without one when there is a colon in it."""
+    # From the end, so that a long text takes linear time.
+    backwards = before[::-1]
+    end = _BEFORE_USERINFO.search(backwards)
+    at = len(before) - (end.start() if end else len(before))
+    userinfo = before[at:]
+    is_one = ":" in userinfo[1:] or (bool(userinfo) and before[:at].endswith("://"))
+    return before[:at] + MASK if is_one else before
 
 
 def tells(text: str, value: str) -> bool:

@@ -31,6 +31,7 @@ _REASONS = {
     "too_short": "needs at least {min_length}",
     "string_too_short": "must not be empty",
     "string_too_long": "has more than {max_length} characters",
+    "too_long": "is longer than {max_length}",
 }
 
 

@@ -24,18 +24,23 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from sidecar.config.errors import ConfigError, ConfigErrors, Place, Step, path_text
+from sidecar.config.errors import ConfigError, ConfigErrors, Place, Step, path_text, shortened
 from sidecar.config.secrets import Filled
 from sidecar.config.units import BadValueError
 from sidecar.config.variables import shield, substitute, unshield
 
 MAX_DEPTH = 32
 # Nodes after aliases are expanded: 1,000 routes take about 20,000.
-MAX_NODES = 200_000
+MAX_NODES = 100_000
+# Nobody reads more, and each costs a search for the nearest known word.
+MAX_ERRORS = 1000
 # Characters that variables may come to: each may be long, and stand in many places.
 MAX_FILLED = 4 << 20
 # Below these keys stands what the sidecar only passes on, secrets among it.
 _FREE = frozenset(("headers", "respond"))
+
+_NO_TAGS = "tags are not supported"
+_TAG_HINT = "quote the value to make it text"
 
 Scalar = str | int | float | bool | None
 
@@ -173,7 +178,9 @@ class _Builder:
         raise ConfigErrors(self._errors)
 
     def _report(self, place: Place, reason: str, hint: str = "") -> None:
-        self._errors.append(ConfigError(self._file, *place, path_text(self._path()), reason, hint))
+        self._errors.append(ConfigError(self._file, *place, path_text(self._path()), shortened(reason), hint))
+        if len(self._errors) == MAX_ERRORS:
+            self.stop(place, "has more errors, which are not shown")
 
     def _path(self) -> list[Step]:
         path: list[Step] = []
@@ -209,6 +216,8 @@ class _Builder:
     def _take_key(self, event: NodeEvent, place: Place) -> None:
         if not isinstance(event, ScalarEvent):
             self.stop(place, "a key must be text")
+        if event.tag is not None:
+            self._report(place, _NO_TAGS, _TAG_HINT)
         key = self._text(event)
         mapping = self._open[-1]
         if key in mapping.keys:
@@ -227,7 +236,7 @@ class _Builder:
             return self._aliased(event, place)
         tag = getattr(event, "tag", None)
         if tag is not None:
-            self._report(place, "tags are not supported", "quote the value to make it text")
+            self._report(place, _NO_TAGS, _TAG_HINT)
         if isinstance(event, MappingStartEvent):
             return Node({}, place)
         if isinstance(event, SequenceStartEvent):
