@@ -4,11 +4,13 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sidecar.identity.clients import admitted
+from sidecar.identity.errors import HandshakeError
 from sidecar.model.address import Address
 from sidecar.model.head import RequestHead
 from sidecar.proxy.exchange import Begin, beginner
@@ -18,7 +20,7 @@ from sidecar.wire.h1_server import H1ServerConnection
 from sidecar.wire.h2_server import H2ServerConnection
 from sidecar.wire.peer import peer_of
 from sidecar.wire.sniff import Sniffer
-from sidecar.wire.tls import ServerTls
+from sidecar.wire.tls import ServerTls, has_outlived
 from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelServerConnection
 
@@ -41,14 +43,17 @@ class Listener:
         self.mode = mode
         self.connections: set[Any] = set()
         self.draining = False
+        self.handed_over = False  # the socket, its path above all, is another process's too
         self._server: asyncio.AbstractServer | None = None
         self._socket: socket.socket | None = None
+        self._late: set[asyncio.Task[None]] = set()
         self._exchange: Begin = beginner(runtime, name)
         self._begin: Begin = self._exchange if mode == "http" else self._begin_forward
 
-    def prepare(self) -> None:
-        """Bind; BindError if that cannot be. Nothing is accepted before `start`."""
-        self._socket = bound_socket(self.bind)
+    def prepare(self, inherited: socket.socket | None = None) -> None:
+        """Bind, or take a socket that another process has bound; BindError if that cannot be.
+        Nothing is accepted before `start`."""
+        self._socket = bound_socket(self.bind) if inherited is None else inherited
         if not self.bind.unix:
             self.address = Address(self.bind.host, self._socket.getsockname()[1])
 
@@ -94,6 +99,10 @@ class Listener:
 
     def _on_secure(self, layer: TlsLayer) -> None:
         """A handshake is done: what was agreed on tells the protocol, or else what comes."""
+        if has_outlived(layer.get_extra_info("ssl_object")):
+            self._on_insecure(layer, HandshakeError("expired", "it has ended since its session began"))
+            layer.abort()
+            return
         turn = self.runtime.turn
         turn.begin()
         try:
@@ -174,6 +183,39 @@ class Listener:
         for connection in list(self.connections):
             if isinstance(connection, H1ServerConnection | Sniffer):
                 connection.close_idle()
+            else:
+                connection.drain()  # of those that came last not all have been told
+
+    def say_goodbye(self) -> None:
+        """Time is up: every exchange that is under way ends with a status that says so."""
+        for connection in list(self.connections):
+            for receiver in getattr(connection, "receivers", ()):
+                receiver.cut_off()
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """The listening socket, while there is one."""
+        return self._socket
+
+    def last_call(self) -> None:
+        """Accept no more. Who is in the queue already is let in: closing the socket would
+        reset connections that their clients take for open."""
+        if self._server is None or self._socket is None:
+            self.close_socket()
+            return
+        queue = self._socket.dup()
+        self.close_socket()
+        loop = asyncio.get_running_loop()
+        with queue:
+            for _ in range(_BACKLOG):
+                try:
+                    accepted, _ = queue.accept()
+                except OSError:  # nobody is left, or no file is
+                    break
+                accepted.setblocking(False)
+                task = loop.create_task(_adopt(loop, self._accept, accepted))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
 
     def close_socket(self) -> None:
         """Accept no more."""
@@ -182,7 +224,7 @@ class Listener:
             self._server = None
         elif self._socket is not None:
             self._socket.close()
-        if self._socket is not None and self.bind.unix:
+        if self._socket is not None and self.bind.unix and not self.handed_over:
             Path(self.bind.unix).unlink(missing_ok=True)
         self._socket = None
 
@@ -191,6 +233,13 @@ class Listener:
         self.close_socket()
         for connection in list(self.connections):
             connection.abort()
+
+
+async def _adopt(loop: asyncio.AbstractEventLoop, accept: Callable[[], asyncio.Protocol], sock: socket.socket) -> None:
+    try:
+        await loop.connect_accepted_socket(accept, sock)
+    except OSError:
+        sock.close()  # it left
 
 
 def bound_socket(address: Address, mode: int | None = None) -> socket.socket:

@@ -5,7 +5,8 @@ ssl, sidecar.identity.
 """
 
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from sidecar.identity.clients import Names
@@ -72,6 +73,9 @@ class ServerTls:
         if self.ca is not None:
             dated.append(Dated(self.ca, "authorities", load_authorities(context, self.ca)))
             context.verify_mode = ssl.CERT_OPTIONAL if self._optional else ssl.CERT_REQUIRED
+            # Who resumes a session is not verified again, and its certificate may have ended
+            # since. TLS 1.2 cannot be told so: see `has_outlived`.
+            context.num_tickets = 0
         return Loaded({"": context}, tuple(dated))
 
 
@@ -166,6 +170,17 @@ def _checking(names: Names) -> type[ssl.SSLObject]:
                 raise HandshakeError("wrong_name", f"none of its names is one of tls.sans: {held}")
 
     return Checking
+
+
+def has_outlived(tls: Any, now: Callable[[], float] = time.time) -> bool:
+    """Whether a resumed session is of a client whose certificate has ended since."""
+    if not tls.session_reused:
+        return False
+    try:
+        found = tls.getpeercert()
+    except (ValueError, ssl.SSLError):
+        return True
+    return bool(found) and ssl.cert_time_to_seconds(found["notAfter"]) <= now()
 
 
 def names_of(tls: Any) -> tuple[tuple[str, str], ...]:

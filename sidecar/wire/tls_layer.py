@@ -7,6 +7,7 @@ and keep 256 KiB for each connection's reads. The TLS itself is OpenSSL's, throu
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -123,16 +124,21 @@ class TlsLayer(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         self._runtime.timers.cancel(self._token)
+        if error is not None and self._client and self._open and not self._heard:
+            self._read_last_words()
         raw, self._raw = self._raw, None
         self._closing = True
-        if self._open:
-            self._protocol.connection_lost(error or self._error)
-            return
-        if raw is not None and not self._deaf:
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connection_lost(self._error or error)
+        elif raw is not None and not self._open and not self._deaf:
             self._deaf = True
             self._on_failed(self, error or ConnectionResetError("the peer left"))
-        if self._on_gone is not None:
+        if protocol is None and self._on_gone is not None:
             self._on_gone(self)
+        # Without cycles it goes at once: OpenSSL's part is too large to wait for the collector.
+        self._on_open = self._on_failed = _nobody
+        self._on_gone = None
 
     def pause_writing(self) -> None:
         """The peer reads slower than we write."""
@@ -160,7 +166,7 @@ class TlsLayer(asyncio.Protocol):
         self._open = True
         self._send()
         self._on_open(self)
-        if self._incoming.pending:
+        if self._incoming.pending and not self._closing:
             self._read()
 
     def on_timer(self, token: int) -> None:
@@ -226,6 +232,19 @@ class TlsLayer(asyncio.Protocol):
         if self._raw is not None:
             self._raw.close()
 
+    def _read_last_words(self) -> None:
+        """A server that refuses our certificate closes with our request unread, which resets
+        the connection: writing fails before its alert, which lies in our socket, is read."""
+        try:
+            self._incoming.write(os.read(self._raw.get_extra_info("socket").fileno(), _READ))
+            self._tls.read(_READ)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self._broken(error)
+        except OSError:
+            pass  # there was no word
+
     def _send(self) -> None:
         data = self._outgoing.read()
         if data and self._raw is not None:
@@ -245,7 +264,7 @@ class TlsLayer(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
-        if self._closing:
+        if self._closing or not data:
             return
         tls = self._tls
         try:
@@ -337,3 +356,7 @@ class TlsLayer(asyncio.Protocol):
     def close_idle(self) -> None:
         """Nothing was said in all this time."""
         self.abort()
+
+
+def _nobody(*_: Any) -> None:
+    """Who hears of a connection that is gone."""

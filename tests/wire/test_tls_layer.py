@@ -479,6 +479,62 @@ def test_a_server_that_refuses_our_certificate_later(authority: Authority) -> No
     serving(authority.issue(NAME).as_server(authority.path), body)
 
 
+class Wire:
+    """A transport of which nothing leaves; what would be read lies in `sock`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"socket": self.sock, "peername": ("127.0.0.1", 1)}.get(name, default)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
+def test_last_words_are_read_when_writing_fails_before_them(authority: Authority) -> None:
+    """The server's close resets the connection, for our request lies there unread."""
+
+    async def body(world: World) -> None:
+        near, far = socket.socketpair()
+        app, failed = App(), []
+
+        def opened(layer: TlsLayer) -> None:
+            layer.set_protocol(app)
+            app.connection_made(layer)
+
+        layer = TlsLayer(
+            world.runtime, authority.as_client(), opened, lambda layer, error: failed.append(error), server_name=NAME
+        )
+        wire: Any = Wire(near)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = authority.issue(NAME).as_server(authority.path).wrap_bio(incoming, outgoing, server_side=True)
+        layer.connection_made(wire)
+        for _ in range(2):
+            incoming.write(wire.written)
+            wire.written = b""
+            try:
+                server.do_handshake()
+            except ssl.SSLWantReadError:
+                layer.data_received(outgoing.read())
+            except ssl.SSLError:
+                far.send(outgoing.read())  # the alert
+        assert layer.is_open
+        layer.connection_lost(BrokenPipeError())
+        assert [reason_of(error) for error in failed] == ["peer_no_certificate"]
+        assert isinstance(await app.lost, RefusedError)
+        near.close()
+        far.close()
+
+    serving(authority.issue(NAME).as_server(), body)
+
+
 def test_a_record_that_was_tampered_with(authority: Authority, server: ssl.SSLContext) -> None:
     async def body(world: World) -> None:
         app = App()
