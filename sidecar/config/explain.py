@@ -30,6 +30,8 @@ class Explanation(NamedTuple):
     route: Route | None
     # By cluster: its weight and the policies that hold for this route.
     targets: dict[str, dict[str, Any]]
+    # Who alone may ask, the listener's word first; empty for everybody.
+    clients: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -38,6 +40,7 @@ class Explanation(NamedTuple):
             "bind": self.bind,
             "route": self.route.name if self.route else None,
             "action": self.action(),
+            "clients": self.clients,
             "steps": [step._asdict() for step in self.steps],
             "targets": self.targets,
         }
@@ -58,6 +61,7 @@ class Explanation(NamedTuple):
         lines += [
             f"  {step.route}: {f'no, not so: {step.failed}' if step.failed else 'matches'}" for step in self.steps
         ]
+        lines += [f"  only for clients with {_words(clients)}" for clients in self.clients]
         lines.append(f"  -> {self.action()}")
         for name, policy in self.targets.items():
             lines.append(f"  cluster {name}")
@@ -118,7 +122,8 @@ def _explain(spec: Spec, name: str, listener: Listener, head: RequestHead) -> Ex
             break
         steps.append(Step(route.name, without_credentials(_first_failed(route.match, head), spec.secrets)))
     bind = without_credentials(str(listener.bind), spec.secrets)
-    return Explanation(name, bind, steps, found, _targets(spec, found, head))
+    clients = [_plain(each) for each in (listener.clients, found and found.clients) if each is not None]
+    return Explanation(name, bind, steps, found, _targets(spec, found, head), clients)
 
 
 def _rule(route: Route) -> proxy.Rule:

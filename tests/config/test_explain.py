@@ -68,6 +68,25 @@ def test_each_action() -> None:
     assert nowhere.as_json()["route"] is None
 
 
+def test_who_alone_may_ask() -> None:
+    text = """
+        clusters: {u: {endpoints: ["a:1"]}}
+        listeners:
+          o:
+            bind: 127.0.0.1:0
+            clients: {cidr: [10.0.0.0/8]}
+            routes:
+              - {match: {path: /ops}, to: u, clients: {cidr: [10.1.0.0/16, "10.2.0.1"]}}
+              - {to: u}
+    """
+    for path, clients in (("/ops", ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.1/32"]), ("/", ["10.0.0.0/8"])):
+        (found,) = explain(load(text), request_head("GET", f"http://a{path}", []))
+        assert [network for each in found.clients for network in each["cidr"]] == clients
+        assert "  only for clients with cidr [10.0.0.0/8]" in found.lines()
+        assert found.as_json()["clients"] == found.clients
+    assert of("GET", "http://x/ping").clients == []
+
+
 def test_in_words() -> None:
     lines = of("GET", "/old").lines()
     assert lines[1:4] == [
