@@ -8,7 +8,7 @@ from typing import Any
 from sidecar.identity.errors import HandshakeError
 from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.destinations import ForbiddenError, connect_checked
+from sidecar.wire.destinations import ForbiddenError, Lookups, connect_checked
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.tls import ClientTls
@@ -24,6 +24,7 @@ class Connector:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dials: set[asyncio.Task[None]] = set()
+        self._lookups = Lookups(loop)
         self.runtime: Runtime | None = None
         self.connections: set[Any] = set()
 
@@ -78,7 +79,7 @@ class Connector:
     async def _open(self, pool: Any, factory: Callable[[], asyncio.Protocol]) -> None:
         address = pool.endpoint.address
         if pool.shares.destinations is not None:
-            await connect_checked(self._loop, factory, address, pool.shares.destinations)
+            await connect_checked(self._loop, self._lookups, factory, address, pool.shares.destinations)
         elif address.unix:
             await self._loop.create_unix_connection(factory, address.unix)
         else:
@@ -138,6 +139,7 @@ class Connector:
         """End every dial and every connection."""
         for task in list(self._dials):
             task.cancel()
+        self._lookups.close()
         await asyncio.gather(*self._dials, return_exceptions=True)
         for connection in list(self.connections):
             if connection.transport is not None:
