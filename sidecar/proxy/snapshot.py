@@ -1,13 +1,14 @@
 """What a configuration became: frozen, swapped whole, pinned by each exchange."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sidecar.identity.clients import Clients
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
 from sidecar.policy.destinations import Destinations
+from sidecar.policy.pace import Pace
 from sidecar.proxy.route import Route, RouteTable, host_of
 from sidecar.upstream.cluster import Cluster
 
@@ -31,6 +32,10 @@ class Listener:
     # Who may come in at all, and the TLS that they speak (sidecar.wire.tls); None = plain text.
     guards: tuple[Clients, ...] = ()
     tls: Any = None
+    # What clients may take their time over, and how many may be connected; None = as many
+    # as there are files for.
+    pace: Pace = Pace()
+    max_connections: int | None = None
 
     def match(self, head: RequestHead) -> Route | Failure:
         """The request's route, or why there is none."""
@@ -41,13 +46,23 @@ class Listener:
             return route
         if self.passthrough is None:
             return Failure.NO_ROUTE
-        host, port = _target(head)
+        host, port = target_of(head)
         if self.destinations.admits(host, port):
             return self.passthrough(host, port)
         return Failure.FORBIDDEN
 
 
-def _target(head: RequestHead) -> tuple[str, int]:
+class _Closed(Listener):
+    """One that takes nothing any more."""
+
+    __slots__ = ()
+
+    def match(self, head: RequestHead) -> Failure:
+        """Whatever it is."""
+        return Failure.DRAINING
+
+
+def target_of(head: RequestHead) -> tuple[str, int]:
     """Host and port that a forward request is for."""
     host = host_of(head.authority)
     port = head.authority.rpartition(b":")[2]
@@ -67,3 +82,12 @@ class Snapshot:
     def with_retired(self, listeners: Mapping[str, Listener]) -> "Snapshot":
         """The same with listeners whose last connections are still being answered."""
         return replace(self, listeners={**listeners, **self.listeners}) if listeners else self
+
+    def closed(self) -> "Snapshot":
+        """The same where every request is answered that we drain. The routes stay, for what
+        is under way is counted there."""
+        listeners = {
+            name: _Closed(**{key.name: getattr(each, key.name) for key in fields(each)} | {"only": None})
+            for name, each in self.listeners.items()
+        }
+        return replace(self, listeners=listeners)
