@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.identity.meters import TlsMeters
+from sidecar.policy.places import Places
 
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
@@ -66,8 +67,10 @@ class Runtime:
         "header_timeout",
         "idle_timeout",
         "in_flight",
+        "internal_errors",
         "notable",
         "on_crash",
+        "places",
         "pressure",
         "records",
         "refusals",
@@ -93,6 +96,8 @@ class Runtime:
         self.in_flight = 0
         # How short the process is of time, memory or files: 0 is well; see policy/priority.py.
         self.pressure = 0
+        # The connections that there are files for.
+        self.places = Places()
         # Open connections by (side, protocol).
         self.connections: dict[tuple[str, str], int] = {
             (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")
@@ -107,6 +112,8 @@ class Runtime:
         # Requests that no route took, by (protocol, code).
         self.unrouted: dict[tuple[str, int], int] = {}
         self.tls = TlsMeters(clock)
+        # Bugs of ours that were met while the process ran, and who logs them.
+        self.internal_errors = 0
         self.on_crash: Callable[[BaseException], None] = lambda error: None
 
     def local_codes(self, route: "Route | None") -> dict[tuple[str, int], int]:

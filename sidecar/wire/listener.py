@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from sidecar.model.address import Address
 from sidecar.model.head import RequestHead
 from sidecar.proxy.exchange import Begin, beginner
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.accept import Acceptor
 from sidecar.wire.door import Door
 from sidecar.wire.h1_server import H1ServerConnection
 from sidecar.wire.h2_server import H2ServerConnection
 from sidecar.wire.peer import peer_of
+from sidecar.wire.refusal import Refusal
 from sidecar.wire.sniff import Sniffer
 from sidecar.wire.tls import ServerTls, has_outlived
 from sidecar.wire.tls_layer import TlsLayer
@@ -44,9 +45,8 @@ class Listener:
         self.connections: set[Any] = set()
         self.draining = False
         self.handed_over = False  # the socket, its path above all, is another process's too
-        self._server: asyncio.AbstractServer | None = None
+        self._acceptor: Acceptor | None = None
         self._socket: socket.socket | None = None
-        self._late: set[asyncio.Task[None]] = set()
         self._exchange: Begin = beginner(runtime, name)
         self._begin: Begin = self._exchange if mode == "http" else self._begin_forward
 
@@ -62,14 +62,19 @@ class Listener:
         if self._socket is None:
             self.prepare()
         assert self._socket is not None
-        loop = asyncio.get_running_loop()
-        create: Any = loop.create_unix_server if self.bind.unix else loop.create_server
-        self._server = await create(self._accept, sock=self._socket, backlog=_BACKLOG)
+        self._socket.listen(_BACKLOG)
+        self._acceptor = Acceptor(asyncio.get_running_loop(), self._socket, self.runtime.places, self._accept)
+        self._acceptor.start()
 
     def _accept(self) -> asyncio.Protocol:
         live = self.runtime.snapshot.listeners.get(self.name)
+        refusal = self.runtime.places.refusal()
         if live is None:
             return self._sniffed()
+        if refusal is None and live.max_connections is not None and len(self.connections) >= live.max_connections:
+            refusal = "listener"
+        if refusal is not None:
+            return Refusal(self.runtime, refusal, wordless=live.tls is not None)
         inside = self._sniffed if live.tls is None else partial(self._secured, live.tls)
         if any(guard.networks for guard in live.guards):
             return Door(live.guards, inside, self._keep_out)
@@ -193,36 +198,23 @@ class Listener:
                 receiver.cut_off()
 
     @property
-    def socket(self) -> socket.socket | None:
+    def listening(self) -> socket.socket | None:
         """The listening socket, while there is one."""
         return self._socket
 
     def last_call(self) -> None:
         """Accept no more. Who is in the queue already is let in: closing the socket would
         reset connections that their clients take for open."""
-        if self._server is None or self._socket is None:
-            self.close_socket()
-            return
-        queue = self._socket.dup()
+        if self._acceptor is not None:
+            self._acceptor.last_call(_BACKLOG)
         self.close_socket()
-        loop = asyncio.get_running_loop()
-        with queue:
-            for _ in range(_BACKLOG):
-                try:
-                    accepted, _ = queue.accept()
-                except OSError:  # nobody is left, or no file is
-                    break
-                accepted.setblocking(False)
-                task = loop.create_task(_adopt(loop, self._accept, accepted))
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
 
     def close_socket(self) -> None:
         """Accept no more."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        elif self._socket is not None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
+        if self._socket is not None:
             self._socket.close()
         if self._socket is not None and self.bind.unix and not self.handed_over:
             Path(self.bind.unix).unlink(missing_ok=True)
@@ -233,13 +225,6 @@ class Listener:
         self.close_socket()
         for connection in list(self.connections):
             connection.abort()
-
-
-async def _adopt(loop: asyncio.AbstractEventLoop, accept: Callable[[], asyncio.Protocol], sock: socket.socket) -> None:
-    try:
-        await loop.connect_accepted_socket(accept, sock)
-    except OSError:
-        sock.close()  # it left
 
 
 def bound_socket(address: Address, mode: int | None = None) -> socket.socket:

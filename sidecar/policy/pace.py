@@ -1,0 +1,55 @@
+"""How long a client may take over what it does, and how slowly. Imports nothing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A listener's bounds on its clients, in seconds; 0.0 for no bound.
+
+    `first` is from the connection to its first request, `header` from the first byte of a
+    request's head to the last, `idle` between two requests. `body` and `write` are the
+    times over which a body that is sent to us, or an answer that waits to be read, has to
+    come to `min_rate` bytes a second (0: only something has to move).
+    """
+
+    first: float = 60.0
+    header: float = 10.0
+    body: float = 20.0
+    idle: float = 300.0
+    write: float = 60.0
+    min_rate: int = 100
+
+    @property
+    def look(self) -> float:
+        """How often a connection is looked at: what is too slow ends at most half as
+        late again as it may."""
+        return (min(filter(None, (self.header, self.body, self.write)), default=0.0) or self.idle or 60.0) / 2
+
+
+class Progress:
+    """A count of bytes that has to grow."""
+
+    __slots__ = ("_bytes", "_of", "_since")
+
+    def __init__(self) -> None:
+        self._of: object = None
+        self._since = 0.0
+        self._bytes = 0
+
+    def forget(self) -> None:
+        """Nothing has to move now."""
+        self._of = None
+
+    def too_slow(self, of: object, count: int, now: float, window: float, rate: int) -> bool:
+        """Whether `count`, of the same thing `of` as the time before, grew too little over
+        the last `window` seconds."""
+        if of is not self._of:
+            self._of, self._since, self._bytes = of, now, count
+            return False
+        elapsed = now - self._since
+        if elapsed < window:
+            return False
+        slow = count - self._bytes < max(1, int(rate * elapsed))
+        self._since, self._bytes = now, count
+        return slow
