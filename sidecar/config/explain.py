@@ -11,7 +11,9 @@ from sidecar.config.secrets import without_credentials
 from sidecar.config.units import BadValueError
 from sidecar.model.head import RequestHead
 from sidecar.policy.idempotency import Idempotency
+from sidecar.policy.destinations import Destinations
 from sidecar.proxy import route as proxy
+from sidecar.proxy.snapshot import target_of
 
 
 class Step(NamedTuple):
@@ -32,6 +34,8 @@ class Explanation(NamedTuple):
     targets: dict[str, dict[str, Any]]
     # Who alone may ask, the listener's word first; empty for everybody.
     clients: list[dict[str, Any]]
+    # What happens when no route matches.
+    otherwise: str = "404 no_route"
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -48,7 +52,7 @@ class Explanation(NamedTuple):
     def action(self) -> str:
         """What the request gets, in a few words."""
         if self.route is None:
-            return "404 no_route"
+            return self.otherwise
         if self.route.redirect is not None:
             return f"redirect {self.route.redirect.status}"
         if self.route.respond is not None:
@@ -123,7 +127,16 @@ def _explain(spec: Spec, name: str, listener: Listener, head: RequestHead) -> Ex
         steps.append(Step(route.name, without_credentials(_first_failed(route.match, head), spec.secrets)))
     bind = without_credentials(str(listener.bind), spec.secrets)
     clients = [_plain(each) for each in (listener.clients, found and found.clients) if each is not None]
-    return Explanation(name, bind, steps, found, _targets(spec, found, head), clients)
+    return Explanation(name, bind, steps, found, _targets(spec, found, head), clients, _otherwise(listener, head))
+
+
+def _otherwise(listener: Listener, head: RequestHead) -> str:
+    if listener.mode != "forward":
+        return "404 no_route"
+    host, port = target_of(head)
+    if Destinations(listener.allow).admits(host, port):
+        return f"allow: to {host}:{port}, at an address that is public or under allow"
+    return "403 forbidden"
 
 
 def _rule(route: Route) -> proxy.Rule:

@@ -105,3 +105,31 @@ def test_what_is_no_url(url: str) -> None:
 def test_the_schemes_own_port_is_not_sent() -> None:
     assert request_head("GET", "https://a:443/", []).authority == b"a"
     assert request_head("GET", "http://a:443/", []).authority == b"a:443"
+
+
+@pytest.mark.parametrize(
+    ("url", "action"),
+    [
+        ("http://u.internal/", "to u"),
+        ("http://a.example.com:8080/", "allow: to a.example.com:8080, at an address that is public or under allow"),
+        ("http://10.1.2.3/", "allow: to 10.1.2.3:80, at an address that is public or under allow"),
+        ("http://169.254.169.254/", "403 forbidden"),
+        ("http://0x7f.1/", "403 forbidden"),
+        ("http://evil.example/", "403 forbidden"),
+    ],
+)
+def test_what_forward_mode_does_without_a_route(url: str, action: str) -> None:
+    spec = load(
+        """
+        clusters: {u: {endpoints: ["a:1"]}}
+        listeners:
+          o:
+            bind: 127.0.0.1:0
+            mode: forward
+            allow: ["*.example.com", "10.0.0.0/8"]
+            routes: [{match: {host: u.internal}, to: u}]
+        """
+    )
+    (found,) = explain(spec, request_head("GET", url, []))
+    assert found.action() == action
+    assert found.as_json()["action"] == action
