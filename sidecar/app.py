@@ -1,13 +1,17 @@
-"""The composition root: builds the edges, starts, reloads, drains, stops."""
+"""The composition root: builds the edges, starts, reloads, drains, stops.
+
+How each of these goes is in sidecar/lifecycle.
+"""
 
 import asyncio
 import gc
 import os
 import random
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,15 @@ from sidecar.config.tls import ListenerTls, Tls
 from sidecar.config.watch import Fingerprint, fingerprint, watch
 from sidecar.health.checks import Checks
 from sidecar.identity.files import FileError
+from sidecar.lifecycle.companion import Companion
+from sidecar.lifecycle.crashes import Crashes
+from sidecar.lifecycle.fixed import refuse_fixed_changes
+from sidecar.lifecycle.phases import SERVING, Phases
+from sidecar.lifecycle.shutdown import Shutdown
+from sidecar.lifecycle.sockets import ADMIN, Inherited, Offered, from_systemd
+from sidecar.lifecycle.start_order import StartOrder
+from sidecar.lifecycle.systemd import notifications
+from sidecar.lifecycle.takeover import Predecessor, Successor, TakeoverError, claim
 from sidecar.model.address import Address
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
@@ -39,8 +52,6 @@ from sidecar.wire.tls import ClientTls, ServerTls
 from sidecar.wire.turn import Turn
 
 _WATCH_SECONDS = 1.0
-_MAX_PAUSE = 5.0
-_POLL_SECONDS = 0.05
 
 log = logs.get_logger()
 
@@ -78,9 +89,15 @@ class App:
         self._certificates: Certificates
         self._watch: asyncio.Future[Any] | None = None
         self._reloading = asyncio.Lock()
-        self._drain_began = 0.0
-        self._hurry = asyncio.Event()
+        self._order: StartOrder
+        self._shutdown: Shutdown
+        self._companion = Companion(lambda why: self._ask_to_stop(why, pause=False))
+        self._predecessor: Predecessor | None = None
+        self._successor: Successor | None = None
+        self._notify = notifications()
         self._stopping = asyncio.Event()
+        self._pauses = True
+        self._tasks: set[asyncio.Future[Any]] = set()
 
     # ------------------------------------------------------------------------ start
 
@@ -98,9 +115,17 @@ class App:
         self._timers = Timers(loop, turn, time.monotonic)
         self._connector = Connector(loop)
         self.runtime = Runtime(turn, self._timers, time.monotonic, self._rng, Snapshot())
-        self.runtime.on_crash = lambda error: log.error("request_failed_by_a_bug", exc_info=error)
+        self.runtime.on_crash = crashes = Crashes(self.runtime)
+        loop.set_exception_handler(crashes.on_loop_error)
         self._connector.runtime = self.runtime
         self._checks = Checks(self.runtime)
+        self._order = StartOrder(self._checks)
+        self._shutdown = Shutdown(
+            self.runtime,
+            lambda: [*self.listeners.values(), *self._retired],
+            lambda fields: self.events.publish("shutdown", fields),
+            lambda: self._companion.alive,
+        )
         self.runtime.tls.on_warning = lambda event, fields: log.warning(event, **fields)
         self._certificates = Certificates(self.runtime.tls.expiries, self.events.publish)
         self._parts = Parts(
@@ -116,16 +141,12 @@ class App:
             self._open_access_log(self.spec.access_log)
             self.runtime.notable = self.notable
             self.runtime.snapshot = assemble(self.spec, self.runtime.snapshot, self._parts)
-            for name, spec in self.spec.all_listeners().items():
-                self.listeners[name] = await self._bind(name, spec.bind, spec.mode)
             self._check_token(self.spec)
-            await self._start_admin(self.spec.admin.bind)
+            await self._open(await self._inherit())
         except BaseException:
             await self.stop()
             raise
-        self._checks.follow(self.spec, self.runtime.snapshot)
-        for name, listener in self.listeners.items():
-            log.info("listening", listener=name, address=str(listener.address))
+        self._companion.follow(self.spec.exit_with)
         self._watch = asyncio.gather(self._watch_file(), self._certificates.watch(_WATCH_SECONDS))
         log.info("started", service=self.service, version=self.version, config=self.path)
 
@@ -136,14 +157,87 @@ class App:
         optional = tls.client_certificate == "optional"
         return self._certificates.server(tls.cert, tls.key, tls.client_ca, optional, tls.handshake_timeout)
 
-    async def _bind(self, name: str, address: Address, mode: str) -> Listener:
-        listener = Listener(self.runtime, name, address, mode)
-        await listener.start()
-        return listener
+    async def _inherit(self) -> Inherited:
+        """The listening sockets that others have bound for us."""
+        binds = {name: listener.bind for name, listener in self.spec.all_listeners().items()}
+        offered = from_systemd(os.environ, {**binds, ADMIN: self.spec.admin.bind})
+        if self.spec.takeover is not None:
+            self._successor = await claim(self.spec.takeover, self.version)
+        if self._successor is not None:
+            offered += self._successor.offered
+        return Inherited(offered)
 
-    async def _start_admin(self, address: Address) -> None:
+    async def _open(self, inherited: Inherited) -> None:
+        """Bind what is to be bound, then accept. A predecessor goes on until we do: what can
+        fail is done before."""
+        for name, spec in self.spec.all_listeners().items():
+            listener = self.listeners[name] = Listener(self.runtime, name, spec.bind, spec.mode)
+            sock = inherited.take(name, spec.bind)
+            listener.handed_over = sock is not None and self._successor is not None
+            listener.prepare(sock)
+        admin_socket = inherited.take(ADMIN, self.spec.admin.bind)
+        inherited.close()
+        self._checks.follow(self.spec, self.runtime.snapshot)
+        self._order.begin([self.runtime.snapshot.clusters[name] for name in self.spec.wait_for])
+        if self._successor is not None:
+            await self._order.done()
+            await self._successor.may_go()
+        for listener in self.listeners.values():
+            await listener.start()
+        await self._start_admin(self.spec.admin.bind, admin_socket)
+        for name, listener in self.listeners.items():
+            log.info("listening", listener=name, address=str(listener.address))
+        await self._succeed(inherited)
+
+    async def _succeed(self, inherited: Inherited) -> None:
+        """Relieve the process before us, and be there for the one after us."""
+        successor = self._successor
+        if successor is not None:
+            for listener in self.listeners.values():
+                listener.handed_over = False  # all ours now
+            await successor.serving(inherited.taken)
+            self.events.publish("takeover", {"state": "taken_over", "pid": successor.pid, "sockets": inherited.taken})
+        if self.spec.takeover is None:
+            return
+        self._predecessor = Predecessor(
+            self.version,
+            self._offers,
+            lambda state, fields: self.events.publish("takeover", {"state": state, **fields}),
+            self._on_handed_over,
+        )
         try:
-            self._admin = await admin.start(self, address)
+            self._predecessor.open(self.spec.takeover, None if successor is None else successor.own)
+        except OSError as error:
+            raise BindError(f"cannot listen on {self.spec.takeover} (takeover): {error.strerror or error}") from None
+
+    def _offers(self) -> list[Offered]:
+        """The sockets that a successor may have."""
+        offers = [
+            Offered(listener.name, str(listener.bind), listener.listening)
+            for listener in self.listeners.values()
+            if listener.listening is not None
+        ]
+        if self._admin is not None:
+            offers.append(Offered(ADMIN, str(self.spec.admin.bind), self._admin.listening))
+        return offers
+
+    def _on_handed_over(self, pid: int, names: Sequence[str]) -> None:
+        """Another process serves what is new: here what is under way finishes."""
+        for listener in self.listeners.values():
+            listener.handed_over = listener.name in names
+        self._notify.replaced_by(pid)
+        self._shutdown.hand_over()
+        self._spawn(self._stop_admin(handed_over=ADMIN in names))
+        self._ask_to_stop(f"process {pid} has taken over", pause=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start_admin(self, address: Address, inherited: socket.socket | None = None) -> None:
+        try:
+            self._admin = await admin.start(self, address, inherited)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise BindError(f"cannot listen on {address} (admin.bind): {reason}{holder(address, error)}") from None
@@ -179,10 +273,17 @@ class App:
         await watch(self.path, _WATCH_SECONDS, self._on_file_changed, self._seen, loaded=lambda: self._seen)
 
     def _on_file_changed(self) -> None:
-        self._spawned = asyncio.ensure_future(self.reload())
+        self._spawn(self._reload_and_tell())
+
+    async def _reload_and_tell(self) -> None:
+        self._notify.reloading()
+        await self.reload()
+        self._notify.ready(f"configuration {self.runtime.snapshot.version}")
 
     async def reload(self) -> list[str]:
         """Read the file again: [] when it is live now, else its errors and no change."""
+        if self._shutdown.phase != SERVING:
+            return [f"{self.path}: the sidecar is stopping"]
         async with self._reloading:
             self._seen = fingerprint(self.path)
             self._certificates.look(at_once=True)
@@ -200,7 +301,7 @@ class App:
             self.reloads["unchanged"] += 1
             log.info("reload_unchanged", config=self.path)
             return
-        self._refuse_static_changes(spec)
+        refuse_fixed_changes(self.path, self.spec, spec)
         self._check_token(spec)
         wanted = spec.all_listeners()
         opened: dict[str, Listener] = {}
@@ -228,29 +329,11 @@ class App:
             log.info("listening", listener=name, address=str(listener.address))
         for listener in gone:
             listener.close_socket()
-            self._in_turn(listener.drain)
-            self._in_turn(listener.close_idle)
+        self._shutdown.in_turn(gone, Listener.drain)
+        self._shutdown.in_turn(gone, Listener.close_idle)
         self._checks.follow(spec, snapshot)
+        self._companion.follow(spec.exit_with)
         self.events.publish("reload", {"result": "ok", "version": snapshot.version})
-
-    def _refuse_static_changes(self, spec: Spec) -> None:
-        """Ports, and where the access log goes, are fixed at the start."""
-        changed: list[str] = []
-        if spec.admin.bind != self.spec.admin.bind:
-            changed.append("admin.bind")
-        if spec.admin.socket_mode != self.spec.admin.socket_mode:
-            changed.append("admin.socket_mode")
-        if spec.access_log != self.spec.access_log:
-            changed.append("access_log")
-        before = self.spec.all_listeners()
-        for name, listener in spec.all_listeners().items():
-            old = before.get(name)
-            if old is not None and (old.bind != listener.bind or old.mode != listener.mode):
-                changed.append(f"listeners.{name}.{'bind' if old.bind != listener.bind else 'mode'}")
-        if changed:
-            raise ConfigErrors(
-                [ConfigError(self.path, 1, 1, key, "changed while running", "restart required") for key in changed]
-            )
 
     def _rejected(self, errors: list[str]) -> list[str]:
         self.reloads["rejected"] += 1
@@ -264,9 +347,12 @@ class App:
         """What readiness depends on."""
         live = self.runtime.snapshot.version > 0
         draining = self.runtime.draining
+        phase, missing = self._shutdown.phase, self._order.missing
+        message = self._shutdown.message if phase != SERVING else "draining" if draining else ""
         return {
             "config": Check("ok" if live else "failed", f"version {self.runtime.snapshot.version}"),
-            "draining": Check("failed" if draining else "ok", "draining" if draining else ""),
+            "draining": Check("failed" if draining else "ok", message or str(Phases.of(self.spec.shutdown))),
+            **({"wait_for": _waiting(missing)} if self.spec.wait_for else {}),
             **self._check_certificates(),
         }
 
@@ -283,52 +369,37 @@ class App:
         if self.runtime.draining:
             return
         self.runtime.draining = True
-        self._drain_began = time.monotonic()
         self.events.publish("drain", {"state": "started"})
-        for listener in self.listeners.values():
-            self._in_turn(listener.drain)
+        self._shutdown.in_turn(list(self.listeners.values()), Listener.drain)
 
-    def _in_turn(self, call: Callable[[], None]) -> None:
-        turn = self.runtime.turn
-        turn.begin()
-        try:
-            call()
-        finally:
-            turn.end()
+    def quit(self) -> None:
+        """End the process: what is under way finishes, and no load balancer is waited for."""
+        self._ask_to_stop("quit", pause=False)
 
-    async def drained(self, pause: float) -> None:
-        """Wait until nothing is under way, `shutdown` at the most.
+    def _ask_to_stop(self, why: str, *, pause: bool) -> None:
+        if not self._stopping.is_set():
+            self._pauses = pause
+            log.info("stopping", why=why)
+            self._stopping.set()
 
-        New requests are answered all that time, and for at least `pause` seconds
-        while clients are connected: load balancers need a moment to notice.
-        """
-        # Draining may have been asked for long ago: `shutdown` counts from now.
-        end = time.monotonic() + self.spec.shutdown
-        quiet_from = self._drain_began + pause
-        listeners = [*self.listeners.values(), *self._retired]
-
-        def connected() -> bool:
-            return any(listener.connections for listener in listeners)
-
-        def over() -> bool:
-            return time.monotonic() >= end or self._hurry.is_set()
-
-        def quiet() -> bool:
-            return not self.runtime.in_flight and (not connected() or time.monotonic() >= quiet_from)
-
-        await _until(lambda: over() or quiet())
-        # What is left are idle connections, and answers that their clients still read.
-        for listener in listeners:
-            listener.close_socket()
-            self._in_turn(listener.close_idle)
-        await _until(lambda: over() or not connected())
+    async def _stop_admin(self, *, handed_over: bool = False) -> None:
+        server, self._admin = self._admin, None
+        if server is not None:
+            server.handed_over = handed_over
+            await server.stop()
 
     async def stop(self) -> None:
         """Close everything. Safe to call after a failed start."""
+        self._companion.stop()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        if self._predecessor is not None:
+            await self._predecessor.close()
+        if self._successor is not None:
+            self._successor.close()
         if hasattr(self, "_checks"):
+            await self._order.stop()
             await self._checks.stop()
         for listener in (*self.listeners.values(), *self._retired):
             await listener.stop()
@@ -336,8 +407,8 @@ class App:
             await self._connector.close()
         await asyncio.sleep(0)  # aborted transports tell their protocols now
         self.events.close()
-        if self._admin is not None:
-            await self._admin.stop()
+        await self._stop_admin()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._access_log is not None:
             self._access_log.stop()
         if hasattr(self, "runtime"):
@@ -349,29 +420,30 @@ class App:
         """Start, serve until a signal, drain, stop; the exit code."""
         await self.start()
         loop = asyncio.get_running_loop()
-        pause = 0.0
-
-        def ask_to_stop(number: int) -> None:
-            nonlocal pause
-            if self._stopping.is_set():
-                self._hurry.set()
-            pause = 0.0 if number == signal.SIGINT else min(_MAX_PAUSE, self.spec.shutdown / 5)
-            log.info("stopping", signal=signal.Signals(number).name)
-            self._stopping.set()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ask_to_stop, number)
+            loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         # What exists now lives until the end: the collector need not walk it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(5_000, 20, 50)
+        self._notify.ready(f"configuration {self.runtime.snapshot.version}")
         await self._stopping.wait()
+        self._notify.stopping()
         self.drain()
-        await self.drained(pause)
+        await self._shutdown.run(Phases.of(self.spec.shutdown, self._pauses))
         await self.stop()
         log.info("stopped")
         return 0
+
+    def _on_signal(self, number: int) -> None:
+        """The first asks to stop, the next ones for more haste."""
+        if self._stopping.is_set():
+            log.info("hurrying", signal=signal.Signals(number).name)
+            self._shutdown.hurry()
+        else:
+            # Nobody presses Ctrl-C with a load balancer in mind.
+            self._ask_to_stop(signal.Signals(number).name, pause=number != signal.SIGINT)
 
     def _on_hangup(self) -> None:
         if self._access_log is not None:
@@ -379,11 +451,8 @@ class App:
         self._on_file_changed()
 
 
-async def _until(true: Callable[[], bool]) -> None:
-    while True:
-        if true():
-            return
-        await asyncio.sleep(_POLL_SECONDS)
+def _waiting(missing: list[str]) -> Check:
+    return Check("failed" if missing else "ok", f"no usable endpoint yet: {', '.join(missing)}" if missing else "")
 
 
 def run(path: str) -> int:
@@ -397,6 +466,6 @@ def run(path: str) -> int:
         for error in errors.errors:
             print(error, file=sys.stderr)
         return 2
-    except (BindError, AccessLogError, FileError) as error:
+    except (BindError, AccessLogError, FileError, TakeoverError) as error:
         print(f"sidecar: {error}", file=sys.stderr)
         return 1

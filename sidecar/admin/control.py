@@ -1,4 +1,4 @@
-"""/api/config, and what changes the sidecar as a whole: reload and drain."""
+"""/api/config, and what changes the sidecar as a whole: reload, drain and quit."""
 
 from aiohttp import web
 
@@ -36,3 +36,8 @@ class ControlViews:
         """Start draining."""
         self._operations.drain()
         return json_answer({"status": "draining"})
+
+    async def quit(self, _: web.Request) -> web.Response:
+        """End the process: what is under way finishes, and nobody is waited for."""
+        self._operations.quit()
+        return json_answer({"status": "stopping"})

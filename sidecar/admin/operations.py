@@ -69,5 +69,8 @@ class Operations(Protocol):
     def drain(self) -> None:
         """Start draining; again does nothing."""
 
+    def quit(self) -> None:
+        """End the process in good order; again does nothing."""
+
     def checks(self) -> Mapping[str, Check]:
         """The parts that readiness depends on."""

@@ -7,6 +7,7 @@ are rendered in pieces, lists are bounded.
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -51,18 +52,25 @@ class AdminServer:
         self._runner = runner
         self._server = server
         self.address = address
+        self.handed_over = False  # the socket, its path above all, is another process's too
+
+    @property
+    def listening(self) -> Any:
+        """The listening socket."""
+        return self._server.sockets[0]
 
     async def stop(self) -> None:
         """Close the port and every connection; requests get a second to finish."""
         self._server.close()
         await self._runner.cleanup()
-        if self.address.unix:
+        if self.address.unix and not self.handed_over:
             with suppress(OSError):
                 os.unlink(self.address.unix)
 
 
-async def start(operations: Operations, address: Address) -> AdminServer:
-    """Listen on `address`; OSError or BindError when that cannot be had."""
+async def start(operations: Operations, address: Address, inherited: socket.socket | None = None) -> AdminServer:
+    """Listen on `address`, or on a socket that another process has bound there; OSError or
+    BindError when that cannot be had."""
     # Before aiohttp's server exists; it is asked for with the first connection.
     guard = Guard(lambda: runner.server() if runner.server is not None else None)
     runner = web.AppRunner(
@@ -76,7 +84,7 @@ async def start(operations: Operations, address: Address) -> AdminServer:
     )
     await runner.setup()
     try:
-        server = await _listen(guard, address, operations.spec.admin.socket_mode)
+        server = await _listen(guard, address, operations.spec.admin.socket_mode, inherited)
     except BaseException:
         await runner.cleanup()
         raise
@@ -103,8 +111,12 @@ def _logger() -> logging.Logger:
     return logger
 
 
-async def _listen(guard: Guard, address: Address, mode: str) -> asyncio.Server:
+async def _listen(guard: Guard, address: Address, mode: str, inherited: socket.socket | None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
+    if inherited is not None:
+        create: Any = loop.create_unix_server if address.unix else loop.create_server
+        started: asyncio.Server = await create(guard, sock=inherited, backlog=_BACKLOG)
+        return started
     if not address.unix:
         return await loop.create_server(guard, address.host, address.port, reuse_address=True, backlog=_BACKLOG)
     listening = bound_socket(address, int(mode, 8))
@@ -131,6 +143,7 @@ def application(operations: Operations, guard: Guard | None = None) -> web.Appli
     changes: dict[str, View] = {
         "/api/reload": control.reload,
         "/api/drain": control.drain,
+        "/api/quit": control.quit,
         f"{_ENDPOINT}/drain": clusters.drain,
         f"{_ENDPOINT}/undrain": clusters.undrain,
     }

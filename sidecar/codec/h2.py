@@ -349,6 +349,7 @@ _RESET_CODES: dict[Failure, int] = {
     Failure.PROTOCOL: ErrorCode.PROTOCOL_ERROR,
     Failure.BAD_REQUEST: ErrorCode.PROTOCOL_ERROR,
     Failure.CANCELLED: ErrorCode.CANCEL,
+    Failure.CUT_OFF: ErrorCode.CANCEL,
     Failure.TIMEOUT: ErrorCode.CANCEL,
     Failure.IDLE_TIMEOUT: ErrorCode.CANCEL,
     Failure.RATE_LIMITED: ErrorCode.ENHANCE_YOUR_CALM,

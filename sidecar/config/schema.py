@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr
 
 from sidecar.config.clusters import Cluster, Defaults
+from sidecar.config.lifecycle import ExitWith, SocketPath
 from sidecar.config.listeners import Listener, Match, Route
 from sidecar.config.shape import Bind, Host, Name, Section, Text, word
 from sidecar.config.units import Duration
@@ -38,7 +39,12 @@ class Spec(Section):
     )
     admin: Admin = Field(default_factory=Admin.model_construct, description="Health, metrics, API, dashboard.")
     access_log: Annotated[Text, Field(min_length=1)] = Field("off", description="off, stdout or a file. Default off.")
-    shutdown: Duration = Field(25.0, description="How long requests may finish after SIGTERM. Default 25s.")
+    shutdown: Duration = Field(25.0, description="From SIGTERM to the exit, at most. Default 25s.")
+    exit_with: ExitWith | None = Field(None, description="A process whose end is the sidecar's too.")
+    wait_for: list[Name] = Field([], description="Clusters that need a usable endpoint before /readyz says yes.")
+    takeover: SocketPath | None = Field(
+        None, description="A unix socket by which the next process gets this one's listening sockets."
+    )
     defaults: Defaults = Field(
         default_factory=Defaults.model_construct, description="Any cluster key; merged under every cluster."
     )

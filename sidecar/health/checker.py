@@ -21,13 +21,14 @@ _SOON: Final = 1.0
 
 
 class Tally:
-    """An endpoint's checks: how many in a row said the opposite of its state, and
-    what the last one said ("" when it was well)."""
+    """An endpoint's checks: how many in a row said the opposite of its state, what the
+    last one said ("" when it was well), and whether any has said that it was well."""
 
-    __slots__ = ("against", "reason")
+    __slots__ = ("against", "passed", "reason")
 
     def __init__(self) -> None:
         self.against = 0
+        self.passed = False
         self.reason = ""
 
 
@@ -132,6 +133,7 @@ class Checker:
     def _count(self, endpoint: Endpoint, tally: Tally, reason: str) -> None:
         tally.reason = reason
         well = not reason
+        tally.passed = tally.passed or well
         if well == endpoint.healthy:
             tally.against = 0
             return

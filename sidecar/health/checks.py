@@ -65,6 +65,14 @@ class Checks:
         checker.start()
         return _Checked(checker, check, tls)
 
+    def passed(self, cluster: str, endpoint: str) -> bool | None:
+        """Whether a check has ever found an endpoint well; None where nothing checks it."""
+        checked = self._checked.get(cluster)
+        if checked is None:
+            return None
+        tally = checked.checker.tallies.get(endpoint)
+        return tally is not None and tally.passed and not tally.reason
+
     def _stop(self, checker: Checker) -> None:
         checker.halt()
         task = asyncio.ensure_future(checker.stop())

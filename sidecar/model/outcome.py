@@ -40,6 +40,7 @@ class Failure(Enum):
     FORBIDDEN = ("forbidden", False, False)
     KEPT_OUT = ("forbidden", False, False)  # by who asks, not by what is asked for
     DRAINING = ("draining", False, False)
+    CUT_OFF = ("draining", True, False)  # the process ends before the answer has
     INTERNAL = ("internal", True, False)
     CANCELLED = ("cancelled", True, False)
 

@@ -46,6 +46,10 @@ class Receiver(Protocol):
     def on_reset(self, failure: Failure) -> None:
         """The stream is gone: no further call in either direction."""
 
+    def on_crash(self, error: Exception) -> None:
+        """One of the calls above raised, which none may: a bug of ours. It ends what it is
+        for, its stream too, and reports the error."""
+
 
 class Stream(Protocol):
     """One side of one message pair."""

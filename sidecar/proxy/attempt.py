@@ -172,6 +172,15 @@ class Attempt:
         self.failure = failure
         self.exchange.wake(self, FAILED)
 
+    def on_crash(self, error: Exception) -> None:
+        """What was told here met a bug of ours."""
+        exchange = self.exchange
+        if exchange.attempt is self:
+            exchange.on_crash(error)
+        else:
+            exchange.runtime.on_crash(error)
+            self.abandon()
+
     # What the exchange asks for.
 
     def hand_over(self) -> None:

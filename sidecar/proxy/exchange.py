@@ -9,6 +9,7 @@ judge.py (verdicts and retries), heads.py and local.py (what the client is told)
 """
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 from sidecar.identity.clients import admitted
@@ -23,11 +24,12 @@ from sidecar.proxy.attempt import Attempt
 from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, HEAD, IDLE, START, STREAM, TIMER
 from sidecar.proxy.heads import client_head, outgoing_head
 from sidecar.proxy.judge import client_time_is_over, count_skipped, delay_before_retry, verdict_of
-from sidecar.proxy.local import send_failure, send_fixed, send_late_failure
+from sidecar.proxy.local import refuse_by_a_bug, send_failure, send_fixed, send_late_failure
 from sidecar.proxy.route import Route, Target, is_grpc_head
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.upload import Upload
 from sidecar.proxy.waiting import Waiting
+from sidecar.proxy.websocket import WebSocketStream
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
 
@@ -343,6 +345,9 @@ class Exchange(Waiting):
             self.tunnel = True
             if self.cluster is not None:
                 self.cluster.set_apart(1)
+            if self.head.upgrade.lower() == b"websocket":
+                self.stream = WebSocketStream(self.stream, masked=False)
+                attempt.stream = WebSocketStream(attempt.stream, masked=True)
         self.active_at = self.runtime.turn.now
         if self.number > 1 or self.skipped is not None or route.response_headers is not None:
             head = client_head(self, attempt, head, route)
@@ -429,25 +434,50 @@ class Exchange(Waiting):
             self._answer.abandon()
         self._finish()
 
-    def _crash(self, error: Exception) -> None:
-        """A bug on the path: this request fails, the process lives."""
+    def on_crash(self, error: Exception) -> None:
+        """A bug, on the path or in what was told to it: this request fails, the process lives."""
         self.runtime.on_crash(error)
+        self._give_up(Failure.INTERNAL)
+
+    def cut_off(self) -> None:
+        """The process ends: so does this, with a word for the client. Outside of the path."""
+        attempt = self.attempt
+        if isinstance(self.stream, WebSocketStream) and not self._done:
+            self.stream.go_away()
+            if attempt is not None and isinstance(attempt.stream, WebSocketStream):
+                attempt.stream.go_away()
+            return  # its ends close it now
+        self._give_up(Failure.CUT_OFF)
+
+    def _give_up(self, failure: Failure) -> None:
+        """End it in whatever state it is. What fails in doing so does not keep the rest from
+        being done: places and permits are given back, the client is told."""
         if self._done:
             return
         attempt = self.attempt
-        if attempt is not None:
-            for pool in attempt.endpoint.pools.values():
-                pool.leave(attempt)
-            self._settle(attempt, _IGNORED)
-            attempt.abandon()
+        steps: list[Callable[[], None]] = [partial(self._tell, failure, attempt), self._finish, self._coroutine.close]
         if self._answer is not None:
-            self._answer.abandon()
-        if self.committed:
-            self.failure = Failure.INTERNAL
-            self.stream.reset(Failure.INTERNAL)
-            self._finish()
-        else:
-            self._reply(Failure.INTERNAL)
+            steps.insert(0, self._answer.abandon)
+        if attempt is not None:
+            leave = [partial(pool.leave, attempt) for pool in attempt.endpoint.pools.values()]
+            steps = [*leave, partial(self._settle, attempt, _IGNORED), attempt.abandon, *steps]
+        if self._running:
+            steps.pop()  # it has ended by itself: its bug it was
+        for step in steps:
+            try:
+                step()
+            except Exception as error:
+                self.runtime.on_crash(error)
+
+    def _tell(self, failure: Failure, attempt: Attempt | None) -> None:
+        try:
+            if not self.committed:
+                send_failure(self, failure)
+            elif self.tunnel or attempt is None or not attempt.finished:
+                send_late_failure(self, failure)
+        except Exception:
+            self.stream.reset(failure)
+            raise
 
     def _finish(self) -> None:
         """Meters and logs, exactly once per exchange; then everything is let go."""
@@ -465,7 +495,10 @@ class Exchange(Waiting):
         cluster = self.cluster
         if self._admitted and cluster is not None:
             if cluster.learning:
-                learn(self, cluster, runtime.turn.now)
+                try:
+                    learn(self, cluster, runtime.turn.now)
+                except Exception as error:  # the place is given back whatever comes
+                    runtime.on_crash(error)
             cluster.requests.release()
             cluster.durations.record(seconds)
         codes = runtime.local_codes(self.route) if self.target is None else self.target.codes
@@ -555,7 +588,12 @@ def beginner(runtime: Runtime, listener: str) -> Begin:
     """What a listener's connections call for each request."""
 
     def begin(stream: Any, head: RequestHead, end: bool) -> None:
-        exchange = Exchange(runtime, listener, stream, head, end)
+        try:
+            exchange = Exchange(runtime, listener, stream, head, end)
+        except Exception as error:
+            runtime.on_crash(error)
+            refuse_by_a_bug(runtime, stream, head)
+            return
         stream.receiver = exchange
         runtime.in_flight += 1
         exchange.wake(None, START)

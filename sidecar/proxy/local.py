@@ -1,13 +1,14 @@
 """Answers that no endpoint gives: replies of our own, `redirect` and `respond` routes."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sidecar.model.head import ResponseHead
+from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.proxy import reply
 from sidecar.proxy.heads import notes
-from sidecar.proxy.route import Route
+from sidecar.proxy.route import Route, is_grpc_head
+from sidecar.proxy.runtime import Runtime
 
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
@@ -32,6 +33,19 @@ def send_failure(exchange: "Exchange", failure: Failure) -> None:
         exchange.stream.send_head(reply.grpc_reply(failure, name, exchange.number, notes(exchange), detail), True)
     else:
         _send(exchange, *reply.http_reply(failure, name, exchange.number, notes(exchange), detail))
+
+
+def refuse_by_a_bug(runtime: Runtime, stream: Any, head: RequestHead) -> None:
+    """The same where not even an exchange could be made."""
+    runtime.refusals["internal"] = runtime.refusals.get("internal", 0) + 1
+    if stream.protocol == "http2" and is_grpc_head(head):
+        stream.send_head(reply.grpc_reply(Failure.INTERNAL, "", 0, []), True)
+        return
+    answer, body = reply.http_reply(Failure.INTERNAL, "", 0, [])
+    bodyless = head.method == b"HEAD"
+    stream.send_head(answer, bodyless)
+    if not bodyless:
+        stream.send_data(body, True)
 
 
 def send_late_failure(exchange: "Exchange", failure: Failure) -> None:

@@ -33,6 +33,7 @@ _CODES: dict[Failure, tuple[int, int]] = {
     Failure.FORBIDDEN: (403, 7),
     Failure.KEPT_OUT: (403, 7),
     Failure.DRAINING: (503, 14),
+    Failure.CUT_OFF: (503, 14),
     Failure.INTERNAL: (500, 13),
     Failure.CANCELLED: (499, 1),
 }
@@ -64,6 +65,7 @@ _TEXT: dict[Failure, tuple[str, str]] = {
     Failure.FORBIDDEN: ("forbidden", "this host may not be reached from here"),
     Failure.KEPT_OUT: ("forbidden", "this client may not come in here"),
     Failure.DRAINING: ("draining", "the sidecar is shutting down"),
+    Failure.CUT_OFF: ("draining", "the sidecar shuts down and waits no longer for the end of this"),
     Failure.INTERNAL: ("internal", "the sidecar failed"),
     Failure.CANCELLED: ("cancelled", "the client left"),
 }

@@ -122,6 +122,10 @@ class Upload:
         if not self._exchange.request_ended and not self._exchange.is_over:
             self._exchange.saw_stream()
 
+    def on_crash(self, error: Exception) -> None:
+        """What was told here met a bug of ours."""
+        self._exchange.on_crash(error)
+
 
 def _is_one_message(data: bytes) -> bool:
     """Whether a whole gRPC request is one message at most: prefix and length."""

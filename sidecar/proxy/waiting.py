@@ -89,11 +89,12 @@ class Waiting:
         except StopIteration:
             pass
         except Exception as error:  # one request's bug ends that request
-            self._crash(error)
+            self.on_crash(error)
         finally:
             self._running = False
 
-    def _crash(self, error: Exception) -> None:
+    def on_crash(self, error: Exception) -> None:
+        """A bug of ours: the request fails."""
         raise NotImplementedError
 
     # Timers.

@@ -38,7 +38,13 @@ _STATES: Final = {CLOSED: "closed", HALF_OPEN: "half_open", OPEN: "open"}
 _LE: Final = (*map(floatToGoString, BOUNDS), "+Inf")
 _REPLIES: Final = tuple(dict.fromkeys(map(reply.reason_of, Failure)))
 # Replies to what never had a cluster.
-_WITHOUT_ROUTE: Final = (Failure.NO_ROUTE, Failure.BAD_REQUEST, Failure.FORBIDDEN, Failure.INTERNAL)
+_WITHOUT_ROUTE: Final = (
+    Failure.NO_ROUTE,
+    Failure.BAD_REQUEST,
+    Failure.FORBIDDEN,
+    Failure.DRAINING,
+    Failure.INTERNAL,
+)
 _CLUSTERLESS: Final = (*map(reply.reason_of, _WITHOUT_ROUTE), "too_large")
 # HTTP statuses begin where gRPC codes end: one table for both.
 _REASON_OF_CODE: Final = {

@@ -124,8 +124,7 @@ class H1ClientConnection(Paced):
         except h1.H1Error:
             self._break(Failure.PROTOCOL)
         except Exception as error:  # a bug of ours ends this connection, not the process
-            self.runtime.on_crash(error)
-            self._break(Failure.INTERNAL)
+            self.on_crash(error)
         finally:
             turn.end()
 
@@ -142,6 +141,8 @@ class H1ClientConnection(Paced):
                 keep = self._decoder.tunnelled and not self._request_ended
                 if self._decoder.eof() and not self._upgrade:
                     self._drop()
+        except Exception as error:
+            self.on_crash(error)
         finally:
             turn.end()
         return keep
@@ -315,6 +316,16 @@ class H1ClientConnection(Paced):
             self.owner.on_idle(self)
         else:
             self.close()
+
+    def on_crash(self, error: Exception) -> None:
+        """A bug of ours met this connection: its exchange fails, and it is not used again."""
+        receiver, self.receiver = self.receiver, None
+        self._response_ended = True
+        if receiver is not None:
+            receiver.on_crash(error)
+        else:
+            self.runtime.on_crash(error)
+        self._drop()
 
     def _break(self, failure: Failure) -> None:
         self._fail(failure)

@@ -145,8 +145,7 @@ class H1ServerConnection(Paced):
         except h1.H1Error as error:
             self._refuse(error)
         except Exception as error:  # a bug of ours ends this connection, not the process
-            self.runtime.on_crash(error)
-            self.abort()
+            self.on_crash(error)
         finally:
             turn.end()
 
@@ -163,6 +162,8 @@ class H1ServerConnection(Paced):
                 keep = self._waiting  # the other direction may go on
                 if not keep:
                     self.receiver = None
+        except Exception as error:
+            self.on_crash(error)
         finally:
             turn.end()
         return keep
@@ -466,6 +467,23 @@ class H1ServerConnection(Paced):
         self._lingering = True
         self._awaiting_send = True
 
+    def on_crash(self, error: Exception) -> None:
+        """A bug of ours: the request under way gets a 500 if it can, and the connection ends,
+        for nobody knows what was read of it."""
+        self._deaf = True
+        self._close_after = True
+        self._ordinary = False
+        receiver = self.receiver
+        if receiver is not None:
+            receiver.on_crash(error)
+        else:
+            self.runtime.on_crash(error)
+            if not self._waiting and self.transport is not None:
+                self._write(error_response(500, "the sidecar failed"))
+                self._lingering = self._awaiting_send = True
+        if self._waiting or self._tunnel:
+            self.abort()
+
     # Output.
 
     def _write(self, data: bytes) -> None:
@@ -544,6 +562,11 @@ class H1ServerConnection(Paced):
         """1 while a request is under way, else 0."""
         return int(self._waiting or bool(self._queue) or self.receiver is not None)
 
+    @property
+    def receivers(self) -> list[Any]:
+        """Whose exchanges are under way."""
+        return [] if self.receiver is None else [self.receiver]
+
     def drain(self) -> None:
         """The next answer is the last one, and says so. An idle connection stays open
         until then: a request may be under way to us, and perhaps nobody may repeat it."""
@@ -567,7 +590,7 @@ class H1ServerConnection(Paced):
 
 def error_response(status: int, message: str) -> bytes:
     """A reply to bytes that never became a request."""
-    reason = {413: "too_large", 414: "too_large", 431: "too_large"}.get(status, "bad_request")
+    reason = {413: "too_large", 414: "too_large", 431: "too_large", 500: "internal"}.get(status, "bad_request")
     text = message.replace("\\", "\\\\").replace('"', '\\"')
     body = b'{"error":"%b","message":"%b","cluster":"","attempts":0}\n' % (
         reason.encode(),

@@ -101,6 +101,8 @@ class H2Connection(asyncio.Protocol):
                 turn.mark(self)
         except H2Error as error:
             self._fail(error)
+        except Exception as error:
+            self.on_crash(error)
         finally:
             turn.end()
 
@@ -298,7 +300,10 @@ class H2Connection(asyncio.Protocol):
             stream.blocked = False
             del self._blocked[stream_id]
             if stream.receiver is not None and not stream.local_ended:
-                stream.receiver.on_writable()
+                try:
+                    stream.receiver.on_writable()
+                except Exception as error:  # the streams after it hear of theirs
+                    self._report(error, stream)
 
     def _check_leak(self) -> None:
         """End the connection in peace before its receive window leaks away.
@@ -339,16 +344,21 @@ class H2Connection(asyncio.Protocol):
 
     def _report(self, error: Exception, stream: Any) -> None:
         """A receiver raised, which none may: end its stream, spare the others."""
-        self.runtime.on_crash(error)
-        if stream is None or stream.closed:
-            return
-        receiver = stream.receiver
-        self.drop(stream, int(ErrorCode.INTERNAL_ERROR))
+        receiver = stream.receiver if stream is not None else None
         try:
             if receiver is not None:
-                receiver.on_reset(Failure.INTERNAL)
+                receiver.on_crash(error)  # says it in its protocol's form
+            else:
+                self.runtime.on_crash(error)
         except Exception as again:
             self.runtime.on_crash(again)
+        if stream is not None and not stream.closed and not stream.local_ended:
+            self.drop(stream, int(ErrorCode.INTERNAL_ERROR))
+
+    def on_crash(self, error: Exception) -> None:
+        """A bug of ours met the connection as a whole: what it carries is told."""
+        self.runtime.on_crash(error)
+        self.abort()
 
     def _reset_all(self, streams: Iterable[Any], failure: Failure) -> None:
         """Tell each of them that it is gone."""

@@ -160,6 +160,11 @@ class H2ServerConnection(H2Connection):
         else:
             self._watch_idle(self.runtime.idle_timeout if self._latest else self.runtime.header_timeout)
 
+    @property
+    def receivers(self) -> list[Any]:
+        """Whose exchanges are under way."""
+        return [stream.receiver for stream in self.streams.values() if stream.receiver is not None]
+
     # From streams.
 
     def half_closed(self, stream: H2ServerStream) -> None:
@@ -193,8 +198,8 @@ class H2ServerConnection(H2Connection):
                     end = event.end_stream
                     headers = event.headers
                     stream_id = event.stream_id
-                    head = request_head(headers, end)
                     stream = streams[stream_id] = H2ServerStream(self, stream_id, None, end)
+                    head = request_head(headers, end)
                     self._latest = stream_id
                     if head is None or (self._measure and oversized(headers)):
                         self._refuse(stream, head)

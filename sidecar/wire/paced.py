@@ -1,6 +1,7 @@
 """How a connection that carries one stream learns that its peer reads slowly."""
 
 import asyncio
+from typing import Any
 
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
@@ -13,8 +14,19 @@ class Paced(asyncio.Protocol):
     __slots__ = ("receiver", "runtime", "write_paused")
 
     runtime: Runtime
+    transport: Any
     receiver: Receiver | None
     write_paused: bool
+
+    def on_crash(self, error: Exception) -> None:
+        """A bug of ours met this connection: what it carries ends, and so does it."""
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            receiver.on_crash(error)
+        else:
+            self.runtime.on_crash(error)
+        if self.transport is not None:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """The peer reads slower than we write."""
@@ -28,5 +40,7 @@ class Paced(asyncio.Protocol):
         try:
             if self.receiver is not None:
                 self.receiver.on_writable()
+        except Exception as error:
+            self.on_crash(error)
         finally:
             turn.end()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Protocol
 
-from sidecar.wire.turn import Turn
+from sidecar.wire.turn import Turn, crashed
 
 TICKS_PER_SECOND = 200  # a timer fires at most 5 ms late
 _COARSE = TICKS_PER_SECOND // 10
@@ -139,7 +139,7 @@ class Timers:
             try:
                 timed.on_timer(token)
             except Exception as error:  # one broken callback must not stop the clock
-                self._loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
+                crashed(timed, error, self._loop)
         self._ticks.pop(tick, None)  # a callback may have closed us
         if tick == self._tick:
             self._aimed_for = -1.0  # never again

@@ -55,6 +55,8 @@ class _Tunnel(Paced):
         try:
             if self.receiver is not None:
                 self.receiver.on_data(data, False)
+        except Exception as error:
+            self.on_crash(error)
         finally:
             turn.end()
 
@@ -66,6 +68,8 @@ class _Tunnel(Paced):
             self._received_eof = True
             if self.receiver is not None:
                 self.receiver.on_data(b"", True)
+        except Exception as error:
+            self.on_crash(error)
         finally:
             turn.end()
         return not self._eof
@@ -207,6 +211,11 @@ class TunnelServerConnection(_Tunnel):
     def drain(self) -> None:
         """A tunnel ends when its peers end it, or with the process."""
         self.draining = True
+
+    @property
+    def receivers(self) -> list[Any]:
+        """Whose exchange it is."""
+        return [] if self.receiver is None else [self.receiver]
 
     def abort(self) -> None:
         """Give it up."""

@@ -16,7 +16,7 @@ are one attribute test in the caller and no call at all:
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 # A read of so many bytes is a piece of a large body.
 BULK = 16 * 1024
@@ -99,7 +99,7 @@ class Turn:
                 try:
                     connection.flush()
                 except Exception as error:
-                    self._report("a connection failed to flush", error)
+                    crashed(connection, error, self._loop)
 
     def mark(self, connection: Flushable) -> None:
         """Have `connection.flush()` called at the end of this turn. The caller has
@@ -121,7 +121,7 @@ class Turn:
             try:
                 one.on_turn_end()
             except Exception as error:
-                self._report("the end of a turn could not be told", error)
+                crashed(one, error, self._loop)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -136,5 +136,15 @@ class Turn:
         finally:
             self.depth -= 1
 
-    def _report(self, message: str, error: Exception) -> None:
-        self._loop.call_exception_handler({"message": message, "exception": error})
+
+def crashed(one: Any, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
+    """A call of `one` raised, which none may: it ends what it is for, if it knows how to.
+    Others go on."""
+    try:
+        on_crash = getattr(one, "on_crash", None)
+        if on_crash is not None:
+            on_crash(error)
+            return
+    except Exception as again:
+        loop.call_exception_handler({"message": "a bug, in dealing with another", "exception": again})
+    loop.call_exception_handler({"message": f"a bug in {type(one).__name__}", "exception": error})

@@ -56,6 +56,9 @@ class FakeSidecar:
         self.calls.append("drain")
         self.runtime.draining = True
 
+    def quit(self) -> None:
+        self.calls.append("quit")
+
     def checks(self) -> dict[str, Check]:
         return {name: Check(FAILED if name in self.parts_down else OK) for name in ("config", "listeners")}
 

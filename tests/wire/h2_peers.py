@@ -188,6 +188,13 @@ class Heard:
         self._note("reset", failure)
         self.failure = failure
 
+    def on_crash(self, error: Exception) -> None:
+        """As an exchange: reports it, and ends its stream."""
+        self._note("crash")
+        self.failure = Failure.INTERNAL
+        getattr(self.stream, "connection", self.stream).runtime.on_crash(error)
+        self.stream.reset(Failure.INTERNAL)
+
 
 class _Wired:
     """A connection of ours and the library's connection at the other end."""

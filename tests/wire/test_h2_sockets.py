@@ -51,6 +51,9 @@ class Relay:
     def on_reset(self, failure: Failure) -> None:
         self.other.reset(failure)
 
+    def on_crash(self, error: Exception) -> None:
+        raise error
+
 
 class PassThrough:
     """One upstream connection, a listener, and what connects the two."""
