@@ -10,8 +10,8 @@ from sidecar.config.schema import Spec
 from sidecar.config.secrets import without_credentials
 from sidecar.config.units import BadValueError
 from sidecar.model.head import RequestHead
-from sidecar.policy.idempotency import Idempotency
 from sidecar.policy.destinations import Destinations
+from sidecar.policy.idempotency import Idempotency
 from sidecar.proxy import route as proxy
 from sidecar.proxy.snapshot import target_of
 
