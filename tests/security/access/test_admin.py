@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from sidecar import cli
 from sidecar.admin import access, stream
 from sidecar.admin.client import AdminApi, AdminError
-from sidecar.admin.guard import Guard
+from sidecar.admin.guard import MOST_CONNECTIONS, Guard
 from sidecar.admin.server import AdminServer, application, start
 from sidecar.admin.token import TokenError, presents, read_token
 from sidecar.app import App
@@ -503,6 +503,19 @@ async def test_a_new_client_takes_the_place_of_the_oldest_that_asks_for_nothing(
             writer.close()
         for each in (idle_writer, new_writer, late_writer):
             each.close()
+
+
+async def test_the_probes_are_answered_while_hundreds_hold_on(server: AdminServer) -> None:
+    holding = []
+    for number in range(2 * MOST_CONNECTIONS):
+        held = socket.create_connection((server.address.host, server.address.port))
+        held.sendall(b"GET /healthz HTTP/1.1\r\nhost: localh"[: number % 40])
+        holding.append(held)
+        if number % 32 == 0:
+            assert (await ask(server, "host: localhost", path="/healthz"))[0] == 200
+    assert (await ask(server, "host: localhost", path="/healthz"))[0] == 200
+    for held in holding:
+        held.close()
 
 
 async def _ended(reader: asyncio.StreamReader) -> bool:
