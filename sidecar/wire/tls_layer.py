@@ -353,10 +353,6 @@ class TlsLayer(asyncio.Protocol):
     def drain(self) -> None:
         """A first request may be under way: what opens will be drained."""
 
-    def close_idle(self) -> None:
-        """Nothing was said in all this time."""
-        self.abort()
-
 
 def _nobody(*_: Any) -> None:
     """Who hears of a connection that is gone."""

@@ -288,6 +288,23 @@ async def test_a_drain_ends_connections_over_tls_in_good_order(
             assert await response.read() == pattern(1000)
 
 
+async def test_a_handshake_that_is_under_way_when_the_drain_comes_is_served(
+    upstream: FaultServer, web: Identity, trusting: ssl.SSLContext
+) -> None:
+    async with running(yaml(upstream.address, web)) as app:
+        address, listener = app.address("out"), app.listeners["out"]
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        await grpc_calls.eventually(lambda: len(listener.connections) == 1, "is accepted")
+        app.drain()
+        listener.close_idle()
+        await writer.start_tls(trusting, server_hostname=NAME)
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        writer.transport.abort()
+
+
 async def test_tls_may_be_put_on_taken_away_and_changed_by_a_reload(
     upstream: FaultServer, web: Identity, authority: Authority, trusting: ssl.SSLContext
 ) -> None:

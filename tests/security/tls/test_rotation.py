@@ -8,7 +8,7 @@ import asyncio
 import json
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Mount:
 
     def __init__(self, path: Path, authority: Authority, *names: str) -> None:
         self.path = path
-        self._authority = authority
+        self.authority = authority
+        self.trusted = authority.pem
         self._names = names
         self._version = 0
         path.mkdir()
@@ -43,10 +44,10 @@ class Mount:
         self._version += 1
         folder = self.path / f"..{self._version}"
         folder.mkdir()
-        cert, key = self._authority.issue_pem(*self._names)
+        cert, key = self.authority.issue_pem(*self._names)
         (folder / "tls.crt").write_bytes(cert)
         (folder / "tls.key").write_bytes(key)
-        (folder / "ca.crt").write_bytes(self._authority.pem)
+        (folder / "ca.crt").write_bytes(self.trusted)
         fresh = self.path / "..data_tmp"
         fresh.symlink_to(folder.name)
         fresh.rename(self.path / "..data")
@@ -66,7 +67,7 @@ class Mount:
                 file.write(content[len(content) // 2 :])
 
     def _pair(self) -> list[tuple[str, bytes]]:
-        cert, key = self._authority.issue_pem(*self._names)
+        cert, key = self.authority.issue_pem(*self._names)
         return [("tls.crt", cert), ("tls.key", key)]
 
     def file(self, name: str) -> str:
@@ -78,7 +79,8 @@ class Rotations:
         self.authority = Authority(folder)
         self.shop = Mount(folder / "shop", self.authority, SHOP, "127.0.0.1")
         self.bank = Mount(folder / "bank", self.authority, BANK)
-        self.client = self.authority.issue("spiffe://example.org/client")
+        self.next_authority = Authority(folder, "next")
+        self.context = self._context(self.authority)
         self.folder = folder
         self.service = service
         self.seen: Counter[str] = Counter()
@@ -102,13 +104,35 @@ class Rotations:
         listener = {"bind": "127.0.0.1:0", "tls": front, "clients": clients, "routes": [{"to": "bank"}]}
         return _yaml({"bank": cluster}, {"out": listener})
 
+    def _context(self, issuer: Authority) -> ssl.SSLContext:
+        """A client of either authority's servers, with a certificate of one of them."""
+        context = self.authority.as_client(issuer.issue("spiffe://example.org/client"))
+        context.load_verify_locations(self.next_authority.path)
+        return context
+
+    def replace_authority(self) -> Iterator[None]:
+        """The steps from one authority to the next; each has to be seen before the following."""
+        old, new = self.authority, self.next_authority
+        for mount in (self.bank, self.shop):
+            mount.trusted = old.pem + new.pem
+            mount.swap()
+        yield
+        for mount in (self.bank, self.shop):
+            mount.authority = new
+            mount.swap()
+        self.context = self._context(new)
+        yield
+        for mount in (self.bank, self.shop):
+            mount.trusted = new.pem
+            mount.swap()
+        yield
+
     async def load(self, url: str) -> None:
         """Requests one after the other, each on a connection and with a handshake of its own."""
-        context = self.authority.as_client(self.client)
         number = 0
         while not self.stopped:
             number += 1
-            connector = aiohttp.TCPConnector(ssl=context, force_close=True)
+            connector = aiohttp.TCPConnector(ssl=self.context, force_close=True)
             try:
                 async with aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as client:
                     method = "POST" if number % 2 else "GET"
@@ -122,8 +146,7 @@ class Rotations:
 
     async def shown(self, port: int) -> bytes:
         """The certificate that a client sees now."""
-        context = self.authority.as_client(self.client)
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=self.context)
         certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(True)
         writer.transport.abort()
         return certificate
@@ -189,6 +212,10 @@ async def _rotate(processes: Processes, folder: Path, http_service: HttpService,
                 told[id(sidecar)] = await loaded(sidecar, told[id(sidecar)], mount.file("tls.crt"))
                 await world.until(10)
             shown.add(await world.shown(shop.port("out")))
+    for _ in world.replace_authority():
+        for mount, sidecar in ((world.bank, bank), (world.shop, shop)):
+            told[id(sidecar)] = await loaded(sidecar, told[id(sidecar)], mount.file("tls.crt"))
+        await world.until(20)
     world.stopped = True
     await asyncio.gather(*tasks)
     assert world.seen.keys() == {"200"}, world.seen
