@@ -1,9 +1,10 @@
 """sidecar.policy.destinations: which names and addresses forward mode may reach."""
 
 import ipaddress
+import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.policy.destinations import KINDS, PUBLIC, Destinations, embedded, kind_of, parse_entry
@@ -229,3 +230,19 @@ def test_what_python_knows_as_private_is_never_public(
 def test_every_reason_is_counted_from_the_start() -> None:
     assert tuple(Destinations().denied) == KINDS
     assert set(Destinations().denied.values()) == {0}
+
+
+@given(st.text(alphabet="0123456789abcdefxX.-", min_size=1, max_size=20))
+@example("0x7f.1")
+@example("127.1")
+@example("0177.0.0.1")
+@example("8.8.8.8")
+def test_what_a_resolver_reads_as_a_number_is_admitted_in_its_usual_form_alone(host: str) -> None:
+    """inet_aton is what getaddrinfo asks first."""
+    try:
+        number = socket.inet_aton(host)
+    except OSError:
+        return
+    if Destinations(["*"]).admits(host.lower(), 80):
+        assert socket.inet_ntoa(number) == host
+        assert kind_of(ipaddress.IPv4Address(number)) == PUBLIC
