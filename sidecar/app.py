@@ -38,6 +38,9 @@ from sidecar.lifecycle.start_order import StartOrder
 from sidecar.lifecycle.systemd import notifications
 from sidecar.lifecycle.takeover import Predecessor, Successor, TakeoverError, claim
 from sidecar.model.address import Address
+from sidecar.overload.files import raise_limit
+from sidecar.overload.watch import Watch
+from sidecar.policy.pressure import STEPS
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
 from sidecar.telemetry import logs
@@ -87,6 +90,7 @@ class App:
         self._checks: Checks
         self._access_log: AccessLog | None = None
         self._certificates: Certificates
+        self._overload: Watch
         self._watch: asyncio.Future[Any] | None = None
         self._reloading = asyncio.Lock()
         self._order: StartOrder
@@ -137,6 +141,9 @@ class App:
             self._server_tls,
             self.events.publish,
         )
+        self._overload = Watch(
+            self.runtime, lambda: [*self.listeners.values(), *self._retired], self.events.publish, log
+        )
         try:
             self._open_access_log(self.spec.access_log)
             self.runtime.notable = self.notable
@@ -182,12 +189,17 @@ class App:
         if self._successor is not None:
             await self._order.done()
             await self._successor.may_go()
+        self._watch_overload(self.spec)
+        self._overload.start()
         for listener in self.listeners.values():
             await listener.start()
         await self._start_admin(self.spec.admin.bind, admin_socket)
         for name, listener in self.listeners.items():
             log.info("listening", listener=name, address=str(listener.address))
         await self._succeed(inherited)
+
+    def _watch_overload(self, spec: Spec) -> None:
+        self._overload.configure(None if spec.overload is None else spec.overload.policy())
 
     async def _succeed(self, inherited: Inherited) -> None:
         """Relieve the process before us, and be there for the one after us."""
@@ -332,6 +344,7 @@ class App:
         self._shutdown.in_turn(gone, Listener.drain)
         self._shutdown.in_turn(gone, Listener.close_idle)
         self._checks.follow(spec, snapshot)
+        self._watch_overload(spec)
         self._companion.follow(spec.exit_with)
         self.events.publish("reload", {"result": "ok", "version": snapshot.version})
 
@@ -354,7 +367,17 @@ class App:
             "draining": Check("failed" if draining else "ok", message or str(Phases.of(self.spec.shutdown))),
             **({"wait_for": _waiting(missing)} if self.spec.wait_for else {}),
             **self._check_certificates(),
+            "overload": self._check_overload(),
         }
+
+    def _check_overload(self) -> Check:
+        """A warning and no more: were all copies of a service short of something at a time,
+        and none of them ready, the rest would be lost as well."""
+        runtime = self.runtime
+        if not runtime.pressure:
+            return Check("ok")
+        shares = (f"{name} {share:.0%}" for name, share in runtime.readings.pressure.items())
+        return Check("warn", f"{STEPS[runtime.pressure]}: {', '.join(shares)}")
 
     def _check_certificates(self) -> dict[str, Check]:
         """A warning and no more: all copies of a service have the same certificates, and
@@ -398,6 +421,8 @@ class App:
             await self._predecessor.close()
         if self._successor is not None:
             self._successor.close()
+        if hasattr(self, "_overload"):
+            self._overload.stop()
         if hasattr(self, "_checks"):
             await self._order.stop()
             await self._checks.stop()
@@ -458,6 +483,7 @@ def _waiting(missing: list[str]) -> Check:
 def run(path: str) -> int:
     """`sidecar run`: the exit code. Errors of the start are one line each on stderr."""
     logs.configure()
+    raise_limit()
     try:
         import uvloop
 

@@ -206,7 +206,18 @@ def _listener(
     table = r.RouteTable(rules)
     only = table.only if spec.mode == "http" else None
     tls = None if spec.tls is None else parts.listener_tls_of(spec.tls)
-    return Listener(name, spec.mode, table, destinations, passthrough, only, guards, tls)
+    return Listener(
+        name,
+        spec.mode,
+        table,
+        destinations,
+        passthrough,
+        only,
+        guards,
+        tls,
+        pace=spec.timeouts.pace(),
+        max_connections=spec.max_connections,
+    )
 
 
 def _guards(spec: t.Clients | None) -> tuple[Clients, ...]:

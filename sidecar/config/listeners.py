@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from sidecar.config.clusters import Attempts, GrpcCode, Retry, RetryOn, Timeouts, _Growing
+from sidecar.config.pressure import ListenerTimeouts
 from sidecar.config.shape import (
     Allowed,
     Authority,
@@ -269,6 +270,12 @@ class Listener(Section):
     )
     tls: ListenerTls | None = Field(None, description="TLS towards the clients; null = plain text.")
     clients: Clients | None = Field(None, description="Who may come in; null = everybody who can connect.")
+    timeouts: ListenerTimeouts = Field(
+        default_factory=ListenerTimeouts.model_construct, description="What clients may take their time over."
+    )
+    max_connections: int | None = Field(
+        None, ge=1, le=1 << 30, description="Clients at one time; null = as many as there are files for."
+    )
     routes: list[Route] = Field([], description="The first that matches wins.")
 
     @model_validator(mode="after")

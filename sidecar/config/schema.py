@@ -8,6 +8,7 @@ from pydantic import Field, PrivateAttr
 from sidecar.config.clusters import Cluster, Defaults
 from sidecar.config.lifecycle import ExitWith, SocketPath
 from sidecar.config.listeners import Listener, Match, Route
+from sidecar.config.pressure import Overload, OverloadEntry
 from sidecar.config.shape import Bind, Host, Name, Section, Text, word
 from sidecar.config.units import Duration
 from sidecar.model.address import Address
@@ -44,6 +45,10 @@ class Spec(Section):
     wait_for: list[Name] = Field([], description="Clusters that need a usable endpoint before /readyz says yes.")
     takeover: SocketPath | None = Field(
         None, description="A unix socket by which the next process gets this one's listening sockets."
+    )
+    overload: OverloadEntry = Field(
+        default_factory=Overload.model_construct,
+        description="When the sidecar runs short of time, memory or files itself; false = nothing is watched.",
     )
     defaults: Defaults = Field(
         default_factory=Defaults.model_construct, description="Any cluster key; merged under every cluster."

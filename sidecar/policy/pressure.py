@@ -6,6 +6,7 @@ answer to pressure relieves it, and would otherwise come and go with every look.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 # The steps, by number. Each does what those below it do.
@@ -15,6 +16,21 @@ SHED: Final = 2  # sheddable requests are refused
 REFUSE: Final = 3  # so are connections, and what is not critical on those that are there
 
 STEPS: Final = ("well", "hold", "shed", "refuse")
+
+
+@dataclass(frozen=True, slots=True)
+class OverloadPolicy:
+    """Thresholds of the three steps: `lag` in seconds, `memory` as shares of the limit.
+
+    `memory_limit` (bytes, None: the control group's), `files_limit` (None: the process's)
+    and `max_connections` (None: derived from it) override what is found.
+    """
+
+    lag: tuple[float, ...] = (0.1, 0.25, 1.0)
+    memory: tuple[float, ...] = (0.8, 0.87, 0.93)
+    memory_limit: int | None = None
+    files_limit: int | None = None
+    max_connections: int | None = None
 
 
 class Steps:
@@ -73,4 +89,4 @@ def memory_share(own: int, used: int, limit: int) -> float:
     if not limit:
         return 0.0
     room = limit - max(0, used - own)
-    return own / room if room > own else own / max(own, 1)
+    return own / room if room > 0 else 1.0

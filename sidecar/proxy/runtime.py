@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.identity.meters import TlsMeters
+from sidecar.model.readings import Readings
 from sidecar.policy.places import Places
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Runtime:
         "on_crash",
         "places",
         "pressure",
+        "readings",
         "records",
         "refusals",
         "rng",
@@ -98,6 +100,7 @@ class Runtime:
         self.pressure = 0
         # The connections that there are files for.
         self.places = Places()
+        self.readings = Readings()
         # Open connections by (side, protocol).
         self.connections: dict[tuple[str, str], int] = {
             (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")

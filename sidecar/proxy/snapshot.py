@@ -34,7 +34,7 @@ class Listener:
     tls: Any = None
     # What clients may take their time over, and how many may be connected; None = as many
     # as there are files for.
-    pace: Pace = Pace()
+    pace: Pace = field(default_factory=Pace)
     max_connections: int | None = None
 
     def match(self, head: RequestHead) -> Route | Failure:

@@ -132,6 +132,8 @@ def _is_bad(kind: str, fields: Mapping[str, Any]) -> bool:
             return fields.get("healthy") is False
         case "reload":
             return fields.get("result") == "rejected"
+        case "overload":
+            return fields.get("level", 0) > 0
         case "certificate":
             return fields.get("state") != "loaded"
     return False

@@ -1,12 +1,14 @@
 """Dialling endpoints: TCP, unix sockets, TLS with ALPN."""
 
 import asyncio
+import errno
 import select
 from collections.abc import Callable
 from typing import Any
 
 from sidecar.identity.errors import HandshakeError
 from sidecar.model.outcome import Failure
+from sidecar.policy.places import EXHAUSTED
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.destinations import ForbiddenError, Lookups, connect_checked
 from sidecar.wire.h1_client import H1ClientConnection
@@ -14,6 +16,9 @@ from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.tls import ClientTls
 from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelClientConnection
+
+# connect(2) and socket(2): no file, memory or local port left.
+_OURS = frozenset((*EXHAUSTED, errno.EADDRNOTAVAIL))
 
 _KINDS: dict[str, Any] = {"http1": H1ClientConnection, "http2": H2ClientConnection, "tcp": TunnelClientConnection}
 
@@ -37,7 +42,12 @@ class Connector:
     async def _dial(self, pool: Any, timeout: float) -> None:
         assert self.runtime is not None
         connection = _KINDS[pool.protocol](self.runtime, _Counted(pool, self))
+        places = self.runtime.places
         failure: Failure | None = None
+        if not places.may_dial:
+            self._tell_failed(pool, Failure.OVERLOADED)
+            return
+        places.upstream += 1
         try:
             async with asyncio.timeout(timeout or None):
                 await self._connect(pool, connection)
@@ -47,8 +57,10 @@ class Connector:
             failure = Failure.CONNECT_TIMEOUT
         except ForbiddenError:
             failure = Failure.FORBIDDEN
-        except (OSError, ValueError):  # ssl.SSLError is an OSError
-            failure = Failure.CONNECT_FAILED
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            # What we are short of ourselves is not the endpoint's fault.
+            ours = isinstance(error, OSError) and error.errno in _OURS
+            failure = Failure.OVERLOADED if ours else Failure.CONNECT_FAILED
         except Exception as error:  # the pool has to hear of every dial, or its waiters hang
             self.runtime.on_crash(error)
             failure = Failure.CONNECT_FAILED
@@ -56,16 +68,26 @@ class Connector:
             failure = Failure.CONNECT_FAILED
         if failure is not None and connection.transport is not None:
             connection.transport.abort()
+        if failure is not None:
+            places.upstream -= 1
+            self._tell_failed(pool, failure)
+            return
         turn = self.runtime.turn
         turn.begin()
         try:
-            if failure is None:
-                pool.endpoint.trouble = ""
-                self.connections.add(connection)
-                self.runtime.connections["upstream", _label(connection)] += 1
-                pool.on_connected(connection)
-            else:
-                pool.on_connect_failed(failure)
+            pool.endpoint.trouble = ""
+            self.connections.add(connection)
+            self.runtime.connections["upstream", _label(connection)] += 1
+            pool.on_connected(connection)
+        finally:
+            turn.end()
+
+    def _tell_failed(self, pool: Any, failure: Failure) -> None:
+        assert self.runtime is not None
+        turn = self.runtime.turn
+        turn.begin()
+        try:
+            pool.on_connect_failed(failure)
         finally:
             turn.end()
 
@@ -134,6 +156,7 @@ class Connector:
             self.connections.discard(connection)
             assert self.runtime is not None
             self.runtime.connections["upstream", _label(connection)] -= 1
+            self.runtime.places.upstream -= 1
 
     async def close(self) -> None:
         """End every dial and every connection."""

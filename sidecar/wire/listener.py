@@ -182,6 +182,11 @@ class Listener:
         for connection in list(self.connections):
             connection.drain()
 
+    def idle_connections(self) -> list[tuple[float, Any]]:
+        """Since when nothing is asked on a connection, and the connection."""
+        found = ((getattr(connection, "idle_since", None), connection) for connection in self.connections)
+        return [(since, connection) for since, connection in found if since is not None]
+
     def close_idle(self) -> None:
         """Close what nothing is asked on, and the rest after its answer. HTTP/2 connections
         that drain and tunnels end by themselves."""

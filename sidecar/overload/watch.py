@@ -1,0 +1,238 @@
+"""Watches what the process itself may run out of: time, memory, files.
+
+Four times a second; each look costs some twenty microseconds. What it finds is a step
+(policy/pressure.py) in `runtime.pressure`, which the path reads, and in `runtime.places`,
+which the listeners read.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from sidecar.model.seldom import Seldom
+from sidecar.overload import files, memory
+from sidecar.policy.places import Ceiling, ceiling_for
+from sidecar.policy.pressure import HOLD, REFUSE, STEPS, OverloadPolicy, Standing, Steps, memory_share
+from sidecar.proxy.runtime import Runtime
+
+INTERVAL: Final = 0.25
+# Memory is looked at, and the ceiling derived, at every so manieth look.
+_SELDOM: Final = 4
+# From this share of the ceiling on idle clients are closed, down to the other.
+_CROWDED: Final = 0.9
+_ROOMY: Final = 0.8
+# Who was idle for less may be about to ask again.
+_IDLE_SECONDS: Final = 1.0
+# At a time: closing takes time itself.
+_CLOSE_AT_ONCE: Final = 256
+
+
+class Sheds(Protocol):
+    """A listener: it knows its idle connections."""
+
+    def idle_connections(self) -> Iterable[tuple[float, Any]]:
+        """Since when, by the runtime's clock, and the connection."""
+
+
+@dataclass(slots=True)
+class Sources:
+    """What is measured: replaced by tests."""
+
+    resident: Callable[[], int] = memory.resident
+    group: Callable[[], memory.Group | None] = memory.find_group
+    give_back: Callable[[], None] = memory.give_back
+    files_limit: Callable[[], int] = files.limit
+    open_files: Callable[[], int] = files.count_open
+    cheap: Callable[[], bool] = files.counts_cheaply
+
+
+@dataclass(slots=True)
+class _State:
+    lag: Steps
+    memory: Steps
+    standing: Standing = field(default_factory=Standing)
+
+
+class Watch:
+    """Looks, and acts. `listeners()` are those that may close idle connections;
+    `on_event(kind, fields)` hears of each step, `log` of the rest."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        listeners: Callable[[], Iterable[Sheds]],
+        on_event: Callable[[str, dict[str, Any]], None],
+        log: Any,
+        sources: Sources | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._listeners = listeners
+        self._on_event = on_event
+        self._log = log
+        self._sources = sources or Sources()
+        self._policy: OverloadPolicy | None = None
+        self._state: _State | None = None
+        self._group: memory.Group | None = None
+        self._others = 0  # open files that are no connections
+        self._cheap = False
+        self._looks = 0
+        self._due = 0.0
+        self._handle: asyncio.TimerHandle | None = None
+        self._seldom = Seldom(runtime.clock)
+        runtime.places.on_error = self._on_accept_error
+
+    def configure(self, policy: OverloadPolicy | None) -> None:
+        """At the start, and when the configuration changed. None: nothing is watched."""
+        changed = policy != self._policy
+        self._policy = policy
+        if policy is None:
+            self._state = None
+            self._set(0, "")
+            self._runtime.places.ceiling = Ceiling()
+        elif changed or self._state is None:
+            self._state = _State(Steps(policy.lag), Steps(policy.memory))
+            self._group = self._sources.group()
+            self._cheap = self._sources.cheap()
+            self._others = max(0, self._sources.open_files() - self._connections)
+            self._derive_ceiling(policy)
+            ceiling, readings = self._runtime.places.ceiling, self._runtime.readings
+            self._log.info(
+                "limits",
+                open_files=readings.files_limit or None,
+                client_connections=ceiling.clients if ceiling != Ceiling() else None,
+                memory=self._memory_limit(policy) or None,
+            )
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._due = self._runtime.clock() + INTERVAL
+        self._handle = asyncio.get_running_loop().call_later(INTERVAL, self._on_alarm)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _on_alarm(self) -> None:
+        try:
+            self.look(max(0.0, self._runtime.clock() - self._due))
+        finally:
+            self.start()
+
+    @property
+    def _connections(self) -> int:
+        places = self._runtime.places
+        return places.clients + places.upstream
+
+    def look(self, late: float) -> None:
+        """One look; `late` seconds after it was due."""
+        policy, state, runtime = self._policy, self._state, self._runtime
+        readings = runtime.readings
+        readings.lag = late
+        if policy is None or state is None:
+            return
+        now = runtime.clock()
+        self._looks += 1
+        lag = state.standing.update(late)
+        state.lag.update(lag, now)
+        readings.pressure["lag"] = lag / policy.lag[-1]
+        if self._looks % _SELDOM == 0:
+            self._look_at_memory(policy, state, now)
+            self._look_at_files(policy)
+        places = runtime.places
+        readings.pressure["files"] = (places.clients - places.refusals) / places.ceiling.clients
+        level = max(state.lag.level, state.memory.level)
+        self._set(level, "memory" if state.memory.level == level else "lag")
+        self._make_room(state.memory.level >= HOLD)
+
+    def _set(self, level: int, resource: str) -> None:
+        runtime = self._runtime
+        before, runtime.pressure = runtime.pressure, level
+        runtime.places.refusing = level >= REFUSE
+        if level != before:
+            readings = runtime.readings
+            self._on_event(
+                "overload",
+                {
+                    "level": level,
+                    "step": STEPS[level],
+                    "before": STEPS[before],
+                    "resource": resource,
+                    "lag_seconds": round(readings.lag, 3),
+                    "memory_bytes": readings.memory,
+                },
+            )
+
+    # Memory.
+
+    def _memory_limit(self, policy: OverloadPolicy) -> int:
+        if policy.memory_limit is not None:
+            return policy.memory_limit
+        return self._group.limit if self._group is not None else 0
+
+    def _look_at_memory(self, policy: OverloadPolicy, state: _State, now: float) -> None:
+        readings = self._runtime.readings
+        limit = self._memory_limit(policy)
+        own = self._sources.resident()
+        used = own
+        group = self._group if policy.memory_limit is None else None
+        # The rest of the group is asked only when there is not much room for sure.
+        if group is not None:
+            used = max(own, group.in_use())
+        share = memory_share(own, used, limit)
+        before = state.memory.level
+        after = state.memory.update(share, now)
+        readings.memory, readings.memory_limit = own, limit
+        readings.pressure["memory"] = share / policy.memory[-1]
+        if after >= HOLD and (after != before or self._looks % (_SELDOM * 20) == 0):
+            self._sources.give_back()
+
+    # Files.
+
+    def _look_at_files(self, policy: OverloadPolicy) -> None:
+        if self._cheap:
+            self._others = max(0, self._sources.open_files() - self._connections)
+        self._derive_ceiling(policy)
+
+    def _derive_ceiling(self, policy: OverloadPolicy) -> None:
+        runtime = self._runtime
+        limit = self._sources.files_limit()
+        if policy.files_limit is not None:
+            limit = min(policy.files_limit, limit) if limit else policy.files_limit
+        readings = runtime.readings
+        readings.files, readings.files_limit = self._others + self._connections, limit
+        if limit:
+            runtime.places.ceiling = ceiling_for(limit, self._others, policy.max_connections)
+        elif policy.max_connections is not None:
+            runtime.places.ceiling = Ceiling(policy.max_connections)
+
+    def _make_room(self, memory_is_short: bool) -> None:
+        """Close clients that ask for nothing, those first that have for the longest."""
+        places = self._runtime.places
+        served = places.clients - places.refusals
+        most = places.ceiling.clients
+        if served >= _CROWDED * most:
+            wanted = served - int(_ROOMY * most)
+        elif memory_is_short:
+            wanted = _CLOSE_AT_ONCE
+        else:
+            return
+        until = self._runtime.clock() - _IDLE_SECONDS
+        idle = [each for listener in self._listeners() for each in listener.idle_connections() if each[0] <= until]
+        idle.sort(key=lambda each: each[0])
+        turn = self._runtime.turn
+        turn.begin()
+        try:
+            for _, connection in idle[: min(wanted, _CLOSE_AT_ONCE)]:
+                close = getattr(connection, "close_idle", None) or connection.drain
+                close()
+                self._runtime.readings.idle_closed += 1
+        finally:
+            turn.end()
+
+    def _on_accept_error(self, reason: str, error: OSError) -> None:
+        like_it = self._seldom.due(reason)
+        if like_it is not None:
+            self._log.warning("accept_failed", reason=reason, detail=error.strerror, more_like_it=like_it)
