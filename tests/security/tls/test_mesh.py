@@ -78,6 +78,30 @@ async def test_a_grpc_caller_that_is_not_let_in(grpc_service: GrpcService, autho
         assert outcome.trailer("x-sidecar-error") == "forbidden"
 
 
+async def test_a_stream_goes_on_while_the_certificates_below_it_are_replaced(
+    grpc_service: GrpcService, authority: Authority
+) -> None:
+    shop, bank = authority.issue(SHOP, file="shop"), authority.issue(BANK, file="bank")
+    async with (
+        running(inbound(grpc_service.address, bank, authority.path, SHOP)) as there,
+        running(outbound(there.address("in"), shop, authority.path, BANK)) as here,
+        grpc_calls.channel_to(here.address("bank")) as channel,
+    ):
+        call = grpc_calls.bidi(channel)
+        for number in range(3):
+            message = b"message %d" % number
+            await call.write(message)
+            assert await call.read() == message
+            for identity, name in ((shop, SHOP), (bank, BANK)):
+                _replace(identity, authority.issue_pem(name))
+            for app in (here, there):
+                await app.reload()
+        assert (await grpc_calls.unary(channel, "Unary", b"m")).messages == (b"m",)
+        await call.done_writing()
+        assert await call.code() is grpc.StatusCode.OK
+        assert here.runtime.connections["upstream", "http2"] == 1
+
+
 async def refusal(here: App) -> tuple[int, str, str]:
     async with session(here, "bank") as client, client.get("/") as response:
         message = (await response.json())["message"]
