@@ -148,6 +148,7 @@ class Predecessor:
         """Listen at `path`, or on a socket that the process before us listened on. OSError."""
         self._path = path
         self._socket = listen(path) if own is None else own
+        self._socket.listen(8)  # once more: it is our number that SO_PEERCRED gives from now on
         self._accepting = asyncio.get_running_loop().create_task(self._accept(self._socket))
 
     async def _accept(self, listening: socket.socket) -> None:

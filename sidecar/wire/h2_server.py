@@ -103,9 +103,9 @@ class H2ServerConnection(H2Connection):
         round trip, the final GOAWAY; the end when the last stream has ended."""
         if self.draining:
             return
-        if self.transport is None:
-            # Accepted while the process drains: told at once, before its first request,
-            # the client would only come again, and again.
+        if not self._latest and not self._drain_token:
+            # Nothing was asked yet. Told at once the client would only come again, and again;
+            # and gRPC fails the call that it has made the connection for.
             self._drain_token = self.runtime.timers.add(_DRAIN_SECONDS, self)
             return
         self.draining = True

@@ -1,0 +1,266 @@
+"""Zero-downtime upgrade: sockets change hands under load, and nothing is lost.
+
+Case 6 of the reliability cases: callers that reconnect, over takeovers and reloads.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from tests.interop.setups import TIMEOUT
+from tests.lifecycle.reconnecting import Callers, calling
+from tests.support.grpc_service import GrpcService
+from tests.support.http_service import HttpService
+from tests.support.processes import Child, Processes
+from tests.support.sidecar import SidecarProcess
+
+TAKEOVERS = 20
+
+
+def text(folder: Path, http: str, rpc: str, **changes: Any) -> str:
+    """Two clusters, each with a listener, and the admin API on a unix socket."""
+    spec: dict[str, Any] = {
+        "service": "test",
+        "shutdown": "3s",
+        "takeover": str(folder / "takeover.sock"),
+        "admin": {"bind": f"unix:{folder / 'admin.sock'}"},
+        "clusters": {
+            "web": {"listen": "127.0.0.1:0", "endpoints": [http]},
+            "rpc": {"listen": "127.0.0.1:0", "endpoints": [rpc]},
+        },
+    }
+    return yaml.safe_dump(spec | changes)
+
+
+class Generations:
+    """The same sidecar, again and again."""
+
+    def __init__(self, processes: Processes, folder: Path, config: str) -> None:
+        self._processes = processes
+        self.folder = folder
+        self.config = config
+        self.live: SidecarProcess
+
+    def make(self, config: str | None = None) -> SidecarProcess:
+        sidecar = SidecarProcess(self.folder, config or self.config)
+        self._processes.own(sidecar)
+        return sidecar
+
+    async def first(self) -> SidecarProcess:
+        self.live = self.make()
+        await self.live.serve()
+        return self.live
+
+    async def next(self, config: str | None = None) -> SidecarProcess:
+        """A new process takes over, the old one ends well."""
+        old, self.live = self.live, self.make(config)
+        await self.live.serve()
+        await self.live.until(lambda child: said(child, "takeover", state="taken_over"))
+        assert await old.exited() == 0, old.output
+        return self.live
+
+    async def admin(self, path: str, method: str = "GET") -> tuple[int, Any]:
+        connector = aiohttp.UnixConnector(str(self.folder / "admin.sock"))
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as client,
+            client.request(method, f"http://localhost{path}") as response,
+        ):
+            return response.status, await response.json()
+
+
+def said(child: Child, event: str, **fields: Any) -> dict[str, Any] | None:
+    """The first log line of a kind with these fields."""
+    for line in child.stderr:
+        if line.startswith("{") and json.loads(line).items() >= {"event": event, **fields}.items():
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return None
+
+
+@pytest.fixture
+async def rpc() -> Any:
+    async with GrpcService() as service:
+        yield service
+
+
+@pytest.fixture
+def generations(processes: Processes, tmp_path: Path, http_service: HttpService, rpc: GrpcService) -> Generations:
+    return Generations(processes, tmp_path, text(tmp_path, http_service.address, rpc.address))
+
+
+def under_load(sidecar: SidecarProcess) -> Any:
+    return calling(sidecar.addresses["web"], sidecar.addresses["rpc"])
+
+
+def assert_none_failed(load: Callers, *, at_least: int) -> None:
+    assert load.failed == {}
+    for kind in ("http1, new", "http1, kept", "grpc, new", "grpc, kept"):
+        assert load.good(kind) >= at_least
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_twenty_takeovers_under_load_fail_nothing(generations: Generations) -> None:
+    # Given callers that reconnect for each request, and callers that keep their connections
+    first = await generations.first()
+    async with under_load(first) as load:
+        await load.more(5)
+        # When twenty processes follow one another, each on the sockets of the one before
+        for _ in range(TAKEOVERS):
+            live = await generations.next()
+            assert live.addresses == first.addresses
+            status, ready = await generations.admin("/readyz")
+            assert (status, ready["status"]) == (200, "ok")
+            await load.more(5)
+        load.stop()
+    # Then no request failed
+    assert_none_failed(load, at_least=5 * TAKEOVERS)
+
+
+@pytest.mark.slow
+async def test_a_hundred_reloads_under_reconnecting_load_fail_nothing(generations: Generations) -> None:
+    first = await generations.first()
+    async with under_load(first) as load:
+        await load.more(5)
+        # When every reload changes clusters, and listeners come and go
+        for number in range(100):
+            spec = yaml.safe_load(generations.config)
+            spec["clusters"]["web"]["retry"] = {"attempts": 1 + number % 3}
+            if number % 2:
+                spec["listeners"] = {"extra": {"bind": "127.0.0.1:0", "routes": [{"to": "web"}]}}
+            first.rewrite(yaml.safe_dump(spec))
+            assert (await generations.admin("/api/reload", "POST"))[0] == 200
+            if number % 10 == 0:
+                await load.more(5)
+        load.stop()
+    assert_none_failed(load, at_least=50)
+
+
+async def test_a_successor_that_is_killed_changes_nothing(generations: Generations) -> None:
+    # Given a successor that has the sockets already, and waits for a cluster that is not there
+    live = await generations.first()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        waiting = yaml.safe_load(generations.config)
+        waiting["clusters"]["later"] = {"endpoints": [f"127.0.0.1:{nobody.getsockname()[1]}"]}
+        waiting["wait_for"] = ["later"]
+        async with under_load(live) as load:
+            successor = generations.make(yaml.safe_dump(waiting))
+            successor.start()
+            await live.until(lambda child: said(child, "takeover", state="asked"))
+            await load.more(5)
+            # When it is killed
+            successor.kill()
+            # Then the old one notes it, and has served all the time
+            failed = await live.until(lambda child: said(child, "takeover", state="failed"))
+            assert "ended before it was ready" in failed["reason"]
+            await load.more(5)
+            # And the next one gets what this one did not
+            await generations.next(generations.config)
+            await load.more(5)
+            load.stop()
+    assert_none_failed(load, at_least=15)
+
+
+async def test_a_successor_with_a_bad_file_asks_for_nothing(generations: Generations) -> None:
+    live = await generations.first()
+    successor = generations.make(generations.config.replace("listen:", "lisen:"))
+    successor.start()
+    assert await successor.exited() == 2
+    assert said(live, "takeover") is None
+    assert (await generations.admin("/readyz"))[0] == 200
+
+
+async def test_a_successor_that_cannot_bind_the_rest_gives_up(generations: Generations) -> None:
+    live = await generations.first()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        more = yaml.safe_load(generations.config)
+        more["clusters"]["web2"] = {
+            "listen": f"127.0.0.1:{taken.getsockname()[1]}",
+            "endpoints": ["127.0.0.1:1"],
+        }
+        successor = generations.make(yaml.safe_dump(more))
+        successor.start()
+        assert await successor.exited() == 1
+    assert any("cannot listen" in line for line in successor.stderr), successor.output
+    await live.until(lambda child: said(child, "takeover", state="failed"))
+    # The unix sockets that it held for a moment are still the old one's.
+    assert (await generations.admin("/readyz"))[0] == 200
+
+
+async def test_another_protocol_is_told_so(generations: Generations) -> None:
+    live = await generations.first()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.settimeout(10)
+        stranger.connect(str(generations.folder / "takeover.sock"))
+        stranger.send(json.dumps({"protocol": 99, "version": "9.9"}).encode())
+        answer = json.loads(await asyncio.to_thread(stranger.recv, 65536))
+    assert answer["refused"] == "version 9.9 speaks protocol 99, not 1"
+    assert answer["protocol"] == 1
+    assert (await live.until(lambda child: said(child, "takeover", state="failed")))["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("noise", [b"", b"\xff\xfe", b"[]", b"1", b'{"protocol": 1, "version": []}'])
+async def test_noise_changes_nothing(generations: Generations, noise: bytes) -> None:
+    await generations.first()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.connect(str(generations.folder / "takeover.sock"))
+        if noise:
+            stranger.send(noise)
+    await generations.next()
+
+
+async def test_only_our_own_user_may_ask(generations: Generations) -> None:
+    await generations.first()
+    path = generations.folder / "takeover.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_what_a_crash_left_behind_is_no_predecessor(generations: Generations) -> None:
+    live = await generations.first()
+    live.kill()
+    assert (generations.folder / "takeover.sock").is_socket()
+    fresh = generations.make()
+    await fresh.serve()
+    assert said(fresh, "takeover") is None
+    # And the end of the last one leaves nothing.
+    fresh.signal(signal.SIGINT)
+    assert await fresh.exited() == 0
+    assert not (generations.folder / "takeover.sock").exists()
+    assert not (generations.folder / "admin.sock").exists()
+
+
+async def test_streams_of_the_old_one_finish_there(generations: Generations, http_service: HttpService) -> None:
+    first = await generations.first()
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as client:
+        async with client.get(first.url("web", "/stream?id=s&chunks=2")) as long:
+            successor = generations.make()
+            await successor.serve()
+            async with client.get(first.url("web", "/bytes/5")) as response:
+                assert response.status == 200
+            http_service.release("s", 2)
+            assert await long.read() == b"chunk 0\nchunk 1\n"
+        assert await first.exited() == 0
+
+
+async def test_a_listener_that_the_successor_does_not_have_is_gone(generations: Generations) -> None:
+    path = generations.folder / "extra.sock"
+    more = yaml.safe_load(generations.config)
+    more["listeners"] = {"extra": {"bind": f"unix:{path}", "routes": [{"to": "web"}]}}
+    generations.config, less = yaml.safe_dump(more), generations.config
+    await generations.first()
+    assert path.is_socket()
+    await generations.next()
+    assert path.is_socket()  # handed over, and not removed by the one that ended
+    await generations.next(less)
+    assert not path.exists()
