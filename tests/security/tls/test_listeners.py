@@ -321,6 +321,34 @@ async def test_tls_may_be_put_on_taken_away_and_changed_by_a_reload(
                     assert response.status == 200
 
 
+async def test_a_bad_pair_is_told_everywhere_and_the_old_one_serves(
+    upstream: FaultServer, web: Identity, authority: Authority, trusting: ssl.SSLContext
+) -> None:
+    async with running(yaml(upstream.address, web)) as app:
+        assert (await admin(app, "/readyz"))["checks"]["certificates"] == {
+            "status": "ok",
+            "message": "",
+            "latency_ms": 0.0,
+        }
+        Path(web.key).write_bytes(authority.issue_pem(NAME)[1])
+        (error,) = await app.reload()  # a configuration with it is refused
+        assert error.endswith(f"listeners.out.tls: {web.key}: it is not the key of {web.cert}")
+        async with session(app, "admin") as client, client.get("/readyz") as response:
+            assert response.status == 200
+            check = (await response.json())["checks"]["certificates"]
+        reason = f"it is not the key of {web.cert}"
+        assert (check["status"], check["message"]) == ("warn", f"{web.key}: {reason}; the one before is still in use")
+        (event,) = [each for each in app.events.latest() if each.kind == "certificate"]
+        assert event.fields == {"file": web.key, "state": "rejected", "reason": reason}
+        async with secure(app, trusting) as client, client.get("/") as response:
+            assert response.status == 200
+        authority.issue(NAME, "127.0.0.1", file="web")
+        assert await app.reload() == []
+        assert (await admin(app, "/readyz"))["checks"]["certificates"]["status"] == "ok"
+        async with secure(app, trusting) as client, client.get("/") as response:
+            assert response.status == 200
+
+
 async def test_what_there_is_to_see(upstream: FaultServer, web: Identity, authority: Authority) -> None:
     short = authority.issue(NAME, begins=-30 * DAY, ends=3 * DAY, file="short")
     async with running(yaml(upstream.address, short, client_ca=authority.path)) as app:
