@@ -33,10 +33,11 @@ from sidecar.lifecycle.crashes import Crashes
 from sidecar.lifecycle.fixed import refuse_fixed_changes
 from sidecar.lifecycle.phases import SERVING, Phases
 from sidecar.lifecycle.shutdown import Shutdown
-from sidecar.lifecycle.sockets import ADMIN, Inherited, Offered, from_systemd
+from sidecar.lifecycle.sockets import ADMIN, Inherited, Offered
 from sidecar.lifecycle.start_order import StartOrder
+from sidecar.lifecycle.succession import Succession
 from sidecar.lifecycle.systemd import notifications
-from sidecar.lifecycle.takeover import Predecessor, Successor, TakeoverError, claim
+from sidecar.lifecycle.takeover import TakeoverError
 from sidecar.model.address import Address
 from sidecar.overload.files import raise_limit
 from sidecar.overload.watch import Watch
@@ -96,8 +97,7 @@ class App:
         self._order: StartOrder
         self._shutdown: Shutdown
         self._companion = Companion(lambda why: self._ask_to_stop(why, pause=False))
-        self._predecessor: Predecessor | None = None
-        self._successor: Successor | None = None
+        self._succession = Succession(self.version, self.events.publish, self._offers, self._on_handed_over)
         self._notify = notifications()
         self._stopping = asyncio.Event()
         self._pauses = True
@@ -149,7 +149,7 @@ class App:
             self.runtime.notable = self.notable
             self.runtime.snapshot = assemble(self.spec, self.runtime.snapshot, self._parts)
             self._check_token(self.spec)
-            await self._open(await self._inherit())
+            await self._open(await self._succession.inherit(self.spec, os.environ))
         except BaseException:
             await self.stop()
             raise
@@ -164,31 +164,21 @@ class App:
         optional = tls.client_certificate == "optional"
         return self._certificates.server(tls.cert, tls.key, tls.client_ca, optional, tls.handshake_timeout)
 
-    async def _inherit(self) -> Inherited:
-        """The listening sockets that others have bound for us."""
-        binds = {name: listener.bind for name, listener in self.spec.all_listeners().items()}
-        offered = from_systemd(os.environ, {**binds, ADMIN: self.spec.admin.bind})
-        if self.spec.takeover is not None:
-            self._successor = await claim(self.spec.takeover, self.version)
-        if self._successor is not None:
-            offered += self._successor.offered
-        return Inherited(offered)
-
     async def _open(self, inherited: Inherited) -> None:
         """Bind what is to be bound, then accept. A predecessor goes on until we do: what can
         fail is done before."""
         for name, spec in self.spec.all_listeners().items():
             listener = self.listeners[name] = Listener(self.runtime, name, spec.bind, spec.mode)
             sock = inherited.take(name, spec.bind)
-            listener.handed_over = sock is not None and self._successor is not None
+            listener.handed_over = sock is not None and self._succession.relieves
             listener.prepare(sock)
         admin_socket = inherited.take(ADMIN, self.spec.admin.bind)
         inherited.close()
         self._checks.follow(self.spec, self.runtime.snapshot)
         self._order.begin([self.runtime.snapshot.clusters[name] for name in self.spec.wait_for])
-        if self._successor is not None:
+        if self._succession.relieves:
             await self._order.done()
-            await self._successor.may_go()
+            await self._succession.may_serve()
         self._watch_overload(self.spec)
         self._overload.start()
         for listener in self.listeners.values():
@@ -196,31 +186,12 @@ class App:
         await self._start_admin(self.spec.admin.bind, admin_socket)
         for name, listener in self.listeners.items():
             log.info("listening", listener=name, address=str(listener.address))
-        await self._succeed(inherited)
+        await self._succession.serving(self.spec, inherited)
+        for listener in self.listeners.values():
+            listener.handed_over = False  # all ours now
 
     def _watch_overload(self, spec: Spec) -> None:
         self._overload.configure(None if spec.overload is None else spec.overload.policy())
-
-    async def _succeed(self, inherited: Inherited) -> None:
-        """Relieve the process before us, and be there for the one after us."""
-        successor = self._successor
-        if successor is not None:
-            for listener in self.listeners.values():
-                listener.handed_over = False  # all ours now
-            await successor.serving(inherited.taken)
-            self.events.publish("takeover", {"state": "taken_over", "pid": successor.pid, "sockets": inherited.taken})
-        if self.spec.takeover is None:
-            return
-        self._predecessor = Predecessor(
-            self.version,
-            self._offers,
-            lambda state, fields: self.events.publish("takeover", {"state": state, **fields}),
-            self._on_handed_over,
-        )
-        try:
-            self._predecessor.open(self.spec.takeover, None if successor is None else successor.own)
-        except OSError as error:
-            raise BindError(f"cannot listen on {self.spec.takeover} (takeover): {error.strerror or error}") from None
 
     def _offers(self) -> list[Offered]:
         """The sockets that a successor may have."""
@@ -417,10 +388,7 @@ class App:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        if self._predecessor is not None:
-            await self._predecessor.close()
-        if self._successor is not None:
-            self._successor.close()
+        await self._succession.close()
         if hasattr(self, "_overload"):
             self._overload.stop()
         if hasattr(self, "_checks"):
@@ -443,16 +411,17 @@ class App:
 
     async def run(self) -> int:
         """Start, serve until a signal, drain, stop; the exit code."""
-        await self.start()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        if not await self._started():
+            return 0
         # What exists now lives until the end: the collector need not walk it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(5_000, 20, 50)
-        self._notify.ready(f"configuration {self.runtime.snapshot.version}")
+        self._spawn(self._tell_ready())
         await self._stopping.wait()
         self._notify.stopping()
         self.drain()
@@ -460,6 +429,22 @@ class App:
         await self.stop()
         log.info("stopped")
         return 0
+
+    async def _started(self) -> bool:
+        """Start, unless a signal comes first."""
+        starting, stopping = asyncio.ensure_future(self.start()), asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return False
+        await starting
+        return True
+
+    async def _tell_ready(self) -> None:
+        await self._order.done()
+        self._notify.ready(f"configuration {self.runtime.snapshot.version}")
 
     def _on_signal(self, number: int) -> None:
         """The first asks to stop, the next ones for more haste."""
@@ -471,6 +456,8 @@ class App:
             self._ask_to_stop(signal.Signals(number).name, pause=number != signal.SIGINT)
 
     def _on_hangup(self) -> None:
+        if self._watch is None:
+            return  # the file has just been read
         if self._access_log is not None:
             self._access_log.reopen()
         self._on_file_changed()
