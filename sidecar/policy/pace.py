@@ -1,6 +1,6 @@
 """How long a client may take over what it does, and how slowly. Imports nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +20,24 @@ class Pace:
     write: float = 60.0
     min_rate: int = 100
 
-    @property
-    def look(self) -> float:
-        """How often a connection is looked at: what is too slow ends at most half as
-        late again as it may."""
-        return (min(filter(None, (self.header, self.body, self.write)), default=0.0) or self.idle or 60.0) / 2
+    # How often a connection is looked at: what is too slow ends at most half as late again
+    # as it may.
+    look: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derived once, for it is asked at every look."""
+        shortest = min((each for each in (self.header, self.body, self.write) if each), default=self.idle)
+        object.__setattr__(self, "look", (shortest or 60.0) / 2)
 
 
 class Progress:
-    """A count of bytes that has to grow."""
+    """Something that has to come to an end, or a count of bytes that has to grow."""
 
-    __slots__ = ("_bytes", "_of", "_since")
+    __slots__ = ("_bytes", "_kind", "_of", "_since")
 
     def __init__(self) -> None:
         self._of: object = None
+        self._kind = ""
         self._since = 0.0
         self._bytes = 0
 
@@ -41,11 +45,13 @@ class Progress:
         """Nothing has to move now."""
         self._of = None
 
-    def too_slow(self, of: object, count: int, now: float, window: float, rate: int) -> bool:
-        """Whether `count`, of the same thing `of` as the time before, grew too little over
-        the last `window` seconds."""
-        if of is not self._of:
-            self._of, self._since, self._bytes = of, now, count
+    def too_slow(self, of: object, kind: str, count: int, now: float, window: float, rate: int) -> bool:
+        """Whether `count`, of the same thing as the time before, grew too little over the
+        last `window` seconds; 0.0 for no bound."""
+        if not window:
+            return False
+        if of is not self._of or kind != self._kind:
+            self._of, self._kind, self._since, self._bytes = of, kind, now, count
             return False
         elapsed = now - self._since
         if elapsed < window:

@@ -206,7 +206,7 @@ class Exchange(Waiting):
                 if event == IDLE:
                     attempt.failure = Failure.IDLE_TIMEOUT
                 elif event in (TIMER, DEADLINE) and attempt.failure is None:
-                    attempt.failure = Failure.TIMEOUT
+                    attempt.failure = self._late()
 
             # judge and retry: or be content with what there is, unless that is nothing
             # but a gRPC status
@@ -401,6 +401,13 @@ class Exchange(Waiting):
         self.attempt = None
         send_failure(self, failure)
         self._finish()
+
+    def _late(self) -> Failure:
+        """Whose time was over: a client that is not done asking keeps its endpoint waiting."""
+        upload = self.upload
+        if upload is None or self.request_ended or upload.is_paused or not self.bytes_in:
+            return Failure.TIMEOUT
+        return Failure.SLOW_REQUEST
 
     def _break_off(self, attempt: Attempt, event: int) -> None:
         """The answer broke off after the client got its head."""

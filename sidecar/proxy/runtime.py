@@ -55,18 +55,12 @@ class Records(Protocol):
 
 
 class Runtime:
-    """Clock, timers, randomness, the live snapshot and the process-wide switches.
-
-    `idle_timeout` bounds how long a downstream connection may wait for its next
-    request, `header_timeout` how long for its first, in seconds.
-    """
+    """Clock, timers, randomness, the live snapshot and the process-wide switches."""
 
     __slots__ = (
         "clock",
         "connections",
         "draining",
-        "header_timeout",
-        "idle_timeout",
         "in_flight",
         "internal_errors",
         "notable",
@@ -77,6 +71,7 @@ class Runtime:
         "records",
         "refusals",
         "rng",
+        "slow_clients",
         "snapshot",
         "timers",
         "tls",
@@ -93,14 +88,14 @@ class Runtime:
         self.rng = rng
         self.snapshot = snapshot
         self.draining = False
-        self.idle_timeout = 300.0
-        self.header_timeout = 60.0
         self.in_flight = 0
         # How short the process is of time, memory or files: 0 is well; see policy/priority.py.
         self.pressure = 0
         # The connections that there are files for.
         self.places = Places()
         self.readings = Readings()
+        # Clients that took too long over something, by what it was.
+        self.slow_clients = {"header": 0, "body": 0, "write": 0}
         # Open connections by (side, protocol).
         self.connections: dict[tuple[str, str], int] = {
             (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")
@@ -122,6 +117,10 @@ class Runtime:
     def local_codes(self, route: "Route | None") -> dict[tuple[str, int], int]:
         """Where an exchange without a cluster is counted."""
         return self.unrouted if route is None else route.codes
+
+    def too_slow(self, what: str) -> None:
+        """A client took too long over what Pace bounds."""
+        self.slow_clients[what] += 1
 
     def refused(self, connection: Any, status: int, message: str) -> None:
         """A client's bytes were no request; it was told so."""

@@ -90,6 +90,11 @@ class Upload:
             self.chunks = []
             self._size = 0
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is not for the client to go on."""
+        return self._paused
+
     def pause(self) -> None:
         """Ask the client to wait; `on_writable` of the attempt, or a send, resumes."""
         if not self._paused and not self._exchange.request_ended:

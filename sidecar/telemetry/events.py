@@ -133,7 +133,7 @@ def _is_bad(kind: str, fields: Mapping[str, Any]) -> bool:
         case "reload":
             return fields.get("result") == "rejected"
         case "overload":
-            return fields.get("level", 0) > 0
+            return bool(fields.get("level"))
         case "certificate":
             return fields.get("state") != "loaded"
     return False

@@ -16,6 +16,7 @@ from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers, get, without
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
+from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.output import JOIN_BELOW, write_all
 from sidecar.wire.paced import Paced
@@ -29,6 +30,8 @@ _PIPELINE_EVENTS = 64
 _LINGER_SECONDS = 2.0
 # The rest of an answered request that is read and dropped to keep its connection.
 _DISCARD_BYTES = 64 * 1024
+_PACE = Pace()
+_REASONS = {408: "too_slow", 413: "too_large", 414: "too_large", 431: "too_large", 500: "internal"}
 
 
 class H1ServerConnection(Paced):
@@ -60,6 +63,8 @@ class H1ServerConnection(Paced):
         "_on_closed",
         "_ordinary",
         "_out",
+        "_pace",
+        "_progress",
         "_queue",
         "_reading_paused",
         "_request_ended",
@@ -81,8 +86,11 @@ class H1ServerConnection(Paced):
         begin: Callable[[Any, RequestHead, bool], None],
         on_closed: Callable[[Any], None],
         peer: str = "",
+        pace: Pace = _PACE,
     ) -> None:
         self.runtime = runtime
+        self._pace = pace
+        self._progress = Progress()
         self.turn = runtime.turn
         self.peer = peer
         self.receiver: Receiver | None = None
@@ -131,7 +139,8 @@ class H1ServerConnection(Paced):
         self.peer = self.peer or peer_of(transport)
         if transport.get_extra_info("ssl_object") is not None:
             self._decoder.scheme = b"https"
-        self._idle_token = self.runtime.timers.add(self.runtime.header_timeout, self)
+        self._idle_since = self.turn.now
+        self._idle_token = self.runtime.timers.add(self._pace.look, self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -549,13 +558,68 @@ class H1ServerConnection(Paced):
         if self._lingering:
             self.transport.abort()
             return
-        timeout = self.runtime.idle_timeout if self._idle_since else self.runtime.header_timeout
-        busy = bool(self.open_streams)
-        left = timeout if busy else self._idle_since + timeout - self.turn.now
-        if left <= 0 or (not busy and not self._idle_since):
+        again = self._look()
+        if again:
+            self._idle_token = self.runtime.timers.add(again, self)
+
+    def _look(self) -> float:
+        """Whether the client is too slow, or idle for too long; seconds to the next look, 0.0
+        for none. Nothing is counted for it as bytes come: what the exchange counts will do."""
+        pace, progress, now = self._pace, self._progress, self.turn.now
+        receiver: Any = self.receiver
+        waiting = self.transport.get_write_buffer_size()
+        if waiting:
+            # What was written and not taken. An event stream that is silent leaves nothing.
+            taken = getattr(receiver, "bytes_out", 0) - waiting
+            if progress.too_slow(receiver or self, "write", taken, now, pace.write, pace.min_rate):
+                self.runtime.too_slow("write")
+                self.transport.abort()
+                return 0.0
+        elif self._tunnel or self.transport.is_closing():
+            progress.forget()
+        elif self._waiting:
+            came = getattr(receiver, "bytes_in", 0)
+            if not self._uploading(came):
+                progress.forget()
+            elif progress.too_slow(receiver, "body", came, now, pace.body, pace.min_rate):
+                return self._refuse_slow("body")
+        elif self._queue or self._decoder.awaiting_request:
+            progress.forget()
+            if not self.open_streams:
+                return self._look_how_idle(now)
+        elif progress.too_slow(self, "header", 0, now, pace.header, 0):
+            return self._refuse_slow("header")
+        return pace.look
+
+    def _uploading(self, came: int) -> bool:
+        """Whether it is the client who has to go on. One that waits for a 100 has not begun,
+        and one that is answered already may take part in a conversation."""
+        return not (
+            self._request_ended
+            or self._response_started
+            or self._reading_paused
+            or (not came and self._head is not None and get(self._head.headers, b"expect") is not None)
+        )
+
+    def _refuse_slow(self, what: str) -> float:
+        self.runtime.too_slow(what)
+        self._refuse(h1.H1Error(f"the request's {what} came too slowly", 408))
+        return self._pace.look
+
+    def _look_how_idle(self, now: float) -> float:
+        pace = self._pace
+        bound = pace.first if self._head is None else pace.idle
+        left = self._idle_since + bound - now
+        if bound and left <= 0:
             self.transport.close()
-        else:
-            self._idle_token = self.runtime.timers.add(left, self)
+        return min(left, pace.look) if bound and left > 0 else pace.look
+
+    @property
+    def idle_since(self) -> float | None:
+        """From when on nothing was asked; None while something is."""
+        if self.open_streams or not self._decoder.awaiting_request:
+            return None
+        return self._idle_since
 
     @property
     def open_streams(self) -> int:
@@ -590,7 +654,7 @@ class H1ServerConnection(Paced):
 
 def error_response(status: int, message: str) -> bytes:
     """A reply to bytes that never became a request."""
-    reason = {413: "too_large", 414: "too_large", 431: "too_large", 500: "internal"}.get(status, "bad_request")
+    reason = _REASONS.get(status, "bad_request")
     text = message.replace("\\", "\\\\").replace('"', '\\"')
     body = b'{"error":"%b","message":"%b","cluster":"","attempts":0}\n' % (
         reason.encode(),

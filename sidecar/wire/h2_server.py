@@ -20,6 +20,7 @@ from sidecar.codec.h2 import (
 )
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
+from sidecar.policy.pace import Pace
 from sidecar.proxy.reply import grpc_reply, http_reply
 from sidecar.proxy.route import is_grpc_head
 from sidecar.proxy.runtime import Runtime
@@ -35,6 +36,7 @@ _DRAIN_SECONDS = 1.0
 _DRAIN_PING = b"draining"
 # The idle timeout is looked at so many times: it is at most a quarter late.
 _IDLE_CHECKS = 4
+_PACE = Pace()
 # A header list over 64 KiB does not come in fewer bytes than this, except from an
 # attacker, for whom the library's own limit is set.
 _SMALL_READ = 16 * 1024
@@ -58,14 +60,21 @@ class H2ServerConnection(H2Connection):
         "_latest",
         "_measure",
         "_on_closed",
+        "_pace",
         "peer",
     )
 
     def __init__(
-        self, runtime: Runtime, begin: Begin, on_closed: Callable[[Any], None] | None = None, peer: str = ""
+        self,
+        runtime: Runtime,
+        begin: Begin,
+        on_closed: Callable[[Any], None] | None = None,
+        peer: str = "",
+        pace: Pace = _PACE,
     ) -> None:
         super().__init__(runtime, server_connection())
         self.peer = peer
+        self._pace = pace
         self._begin = begin
         self._on_closed = on_closed
         # Streams whose response is complete and whose request is not; True where the
@@ -89,7 +98,7 @@ class H2ServerConnection(H2Connection):
         """The connection is open."""
         super().connection_made(transport)
         self.peer = self.peer or peer_of(transport)
-        self._watch_idle(self.runtime.header_timeout)
+        self._watch_idle(self._pace.first)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -158,7 +167,7 @@ class H2ServerConnection(H2Connection):
             self._idle_token = 0
             self.drain()
         else:
-            self._watch_idle(self.runtime.idle_timeout if self._latest else self.runtime.header_timeout)
+            self._watch_idle(self._pace.idle if self._latest else self._pace.first)
 
     @property
     def receivers(self) -> list[Any]:

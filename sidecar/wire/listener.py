@@ -12,6 +12,7 @@ from sidecar.identity.clients import admitted
 from sidecar.identity.errors import HandshakeError
 from sidecar.model.address import Address
 from sidecar.model.head import RequestHead
+from sidecar.policy.pace import Pace
 from sidecar.proxy.exchange import Begin, beginner
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.accept import Acceptor
@@ -26,6 +27,7 @@ from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelServerConnection
 
 _BACKLOG = 4096
+_PACE = Pace()
 _BY_ALPN = {"h2": "http2", "http/1.1": "http1"}
 
 
@@ -81,9 +83,14 @@ class Listener:
         return inside()
 
     def _sniffed(self) -> asyncio.Protocol:
-        sniffer = Sniffer(self.runtime, self._choose, self._closed)
+        sniffer = Sniffer(self.runtime, self._choose, self._closed, self._pace.first)
         self.connections.add(sniffer)
         return sniffer
+
+    @property
+    def _pace(self) -> Pace:
+        live = self.runtime.snapshot.listeners.get(self.name)
+        return _PACE if live is None else live.pace
 
     def _keep_out(self, peer: str) -> None:
         self.runtime.tls.keep_out(self.name, peer)
@@ -125,9 +132,9 @@ class Listener:
     def _choose(self, kind: str) -> asyncio.Protocol:
         connection: Any
         if kind == "http2":
-            connection = H2ServerConnection(self.runtime, self._begin, self._closed)
+            connection = H2ServerConnection(self.runtime, self._begin, self._closed, pace=self._pace)
         else:
-            connection = H1ServerConnection(self.runtime, self._begin, self._closed)
+            connection = H1ServerConnection(self.runtime, self._begin, self._closed, pace=self._pace)
         self._opened(connection)
         return connection  # type: ignore[no-any-return]
 
@@ -170,7 +177,7 @@ class Listener:
             self._exchange(tunnel, connect, False)
             return tunnel
 
-        sniffer = Sniffer(self.runtime, choose, self._closed)
+        sniffer = Sniffer(self.runtime, choose, self._closed, self._pace.first)
         self.connections.add(sniffer)
         return sniffer
 

@@ -27,21 +27,35 @@ def kind_of(data: bytes) -> str | None:
 class Sniffer(asyncio.Protocol):
     """Reads until the protocol is known, then `choose(kind)` makes its successor."""
 
-    __slots__ = ("_choose", "_data", "_on_closed", "_runtime", "_token", "draining", "transport")
+    __slots__ = (
+        "_choose",
+        "_data",
+        "_first",
+        "_on_closed",
+        "_runtime",
+        "_token",
+        "draining",
+        "idle_since",
+        "transport",
+    )
 
-    def __init__(self, runtime: Runtime, choose: Choose, on_closed: Callable[[Any], None]) -> None:
+    def __init__(self, runtime: Runtime, choose: Choose, on_closed: Callable[[Any], None], first: float) -> None:
         self._runtime = runtime
         self._choose = choose
         self._on_closed = on_closed
         self._data = b""
         self._token = 0
+        self._first = first
+        self.idle_since = 0.0
         self.draining = False
         self.transport: Any = None
 
     def connection_made(self, transport: Any) -> None:
         """A client has connected; it has a bounded time to say something."""
         self.transport = transport
-        self._token = self._runtime.timers.add(self._runtime.header_timeout, self)
+        self.idle_since = self._runtime.clock()
+        if self._first:
+            self._token = self._runtime.timers.add(self._first, self)
 
     def data_received(self, data: bytes) -> None:
         """The first bytes, perhaps in parts."""

@@ -67,8 +67,6 @@ class Downstream:
 
     def __init__(self) -> None:
         self.runtime = FakeRuntime()
-        self.runtime.idle_timeout = 300.0
-        self.runtime.header_timeout = 60.0
         self.transport = FakeTransport()
         self.begun: list[tuple[RequestHead, bool, Heard]] = []
         self.closed: list[Any] = []

@@ -12,6 +12,7 @@ import ngh2
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
+from sidecar.policy.pace import Pace
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.h2_server import H2ServerConnection
 from sidecar.wire.turn import Turn
@@ -39,6 +40,9 @@ def request(**changes: Any) -> RequestHead:
         "length": None,
     }
     return RequestHead(**(values | changes))
+
+
+_ENDLESS = Pace(first=0.0, idle=0.0)
 
 
 class FakeLoop:
@@ -97,13 +101,15 @@ class FakeRuntime:
         self.clock = FakeClock()
         self.turn = Turn(self.loop, self.clock)  # type: ignore[arg-type]
         self.timers = FakeTimers(self.turn, self.clock)
-        self.idle_timeout = 0.0
-        self.header_timeout = 0.0
         self.crashes: list[BaseException] = []
         self.refusals: list[int] = []
+        self.slow: list[str] = []
 
     def on_crash(self, error: BaseException) -> None:
         self.crashes.append(error)
+
+    def too_slow(self, what: str) -> None:
+        self.slow.append(what)
 
     def refused(self, connection: Any, status: int, message: str) -> None:
         self.refusals.append(status)
@@ -117,6 +123,7 @@ class FakeTransport:
         self.writes = 0
         self.closing = False
         self.aborted = False
+        self.unsent = 0
         self.limits: tuple[int, int] | None = None
 
     def set_write_buffer_limits(self, high: int, low: int) -> None:
@@ -129,6 +136,9 @@ class FakeTransport:
         assert not self.closing, "written after close"
         self.writes += 1
         self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def take(self) -> bytes:
         data = bytes(self.written)
@@ -260,7 +270,7 @@ class Downstream(_Wired):
         self.begun: list[tuple[Any, RequestHead, bool, Heard]] = []
         self.closed: list[Any] = []
         self.on_begin: Callable[[Any, RequestHead, bool], None] = lambda stream, head, end: None
-        self.connection = H2ServerConnection(self.runtime, self._begin, self.closed.append)  # type: ignore[arg-type]
+        self.connection = H2ServerConnection(self.runtime, self._begin, self.closed.append, pace=_ENDLESS)  # type: ignore[arg-type]
         # Its own limit on what it sends is far above ours on what we take.
         config = ngh2.Configuration(auto_window_update=auto_window_update, max_send_header_block_length=10_000_000)
         self.peer = ngh2.Connection(ngh2.Role.CLIENT, config)

@@ -8,6 +8,7 @@ import pytest
 from sidecar.codec.h2 import CONNECTION_WINDOW, STREAM_WINDOW
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.outcome import Failure
+from sidecar.policy.pace import Pace
 from sidecar.wire.h2_stream import HIGH_WATER
 from tests.wire.h2_peers import REQUEST, TRAILERS, Downstream
 
@@ -562,8 +563,7 @@ class TestDrain:
 
     def test_the_idle_timeout_drains(self) -> None:
         down = Downstream()
-        down.runtime.idle_timeout = 300.0
-        down.runtime.header_timeout = 60.0
+        down.connection._pace = Pace()
         down.connection._watch_idle(60.0)
         down.runtime.timers.advance(50)
         stream, _ = down.serve(body=b"ping")
@@ -580,7 +580,7 @@ class TestDrain:
 
     def test_a_client_that_never_asks_is_drained(self) -> None:
         down = Downstream()
-        down.runtime.header_timeout = 60.0
+        down.connection._pace = Pace()
         down.connection._watch_idle(60.0)
         down.runtime.timers.advance(76)
         down.pump()

@@ -48,12 +48,11 @@ class Successor:
 class Sniffed:
     def __init__(self) -> None:
         self.runtime = FakeRuntime()
-        self.runtime.header_timeout = 60.0
         self.transport = FakeTransport()
         self.chosen: list[str] = []
         self.closed: list[Any] = []
         self.successor = Successor()
-        self.sniffer = Sniffer(self.runtime, self.choose, self.closed.append)  # type: ignore[arg-type]
+        self.sniffer = Sniffer(self.runtime, self.choose, self.closed.append, 60.0)  # type: ignore[arg-type]
         self.sniffer.connection_made(self.transport)
 
     def choose(self, kind: str) -> Any:
