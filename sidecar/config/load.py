@@ -142,6 +142,10 @@ def _placed(root: Node, name: str, found: Problem, filled: Filled) -> ConfigErro
     return ConfigError(name, *place, path_text(path), reason, hint)
 
 
+# What is shorter stands in sentences for other reasons.
+_WORTH_REPLACING = 3
+
+
 def _discreet(found: Problem, node: Node | None, path: tuple[Step, ...], filled: Filled) -> tuple[str, str]:
     """Reason and hint without what a variable holds, and without what stands under a
     name that sounds secret: errors are logged, and shown by the admin API."""
@@ -153,8 +157,11 @@ def _discreet(found: Problem, node: Node | None, path: tuple[Step, ...], filled:
         if any(isinstance(step, str) and sounds_secret(step) for step in path):
             values.append(whole)
         if node.variables:
-            for quoted in (shown(content), whole):
-                reason, hint = (text.replace(quoted, node.written) for text in (reason, hint))
+            instead = {shown(content): node.written, whole: node.written}
+            instead |= {filled.values[name]: f"${{{name}}}" for name in node.variables}
+            for told, written in instead.items():
+                if len(told) >= _WORTH_REPLACING:
+                    reason, hint = (text.replace(told, written) for text in (reason, hint))
         if any(tells(hint.replace(node.written, ""), value) for value in values):
             hint = ""
         if any(tells(reason.replace(node.written, ""), value) for value in values):
