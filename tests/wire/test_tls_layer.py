@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sidecar.identity.errors import reason_of
+from sidecar.identity.errors import REASONS, reason_of
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.timers import Timers
 from sidecar.wire.tls_layer import RefusedError, TlsLayer, TruncatedError
@@ -496,6 +498,61 @@ class Wire:
         return False
 
     def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def write_eof(self) -> None: ...
+
+
+class Stillness:
+    """Timers and all else that a layer asks of a runtime: nothing ever fires."""
+
+    def __init__(self) -> None:
+        self.timers = self
+        self.waiting: set[int] = set()
+
+    def add(self, delay: float, timed: Any) -> int:
+        self.waiting.add(len(self.waiting) + 1)
+        return len(self.waiting)
+
+    def cancel(self, token: int) -> None:
+        self.waiting.discard(token)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_comes_a_handshake_ends_once_and_nothing_is_raised(
+    authority: Authority, server: ssl.SSLContext, data: st.DataObject
+) -> None:
+    hello = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        authority.as_client().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=NAME).do_handshake()
+    sent = bytearray(hello.read())
+    for _ in range(data.draw(st.integers(0, 3))):
+        sent[data.draw(st.integers(0, 200))] = data.draw(st.integers(0, 255))
+    sent += data.draw(st.binary(max_size=40))
+    pieces = data.draw(st.lists(st.integers(1, 300), max_size=5))
+    told: list[str] = []
+    runtime: Any = Stillness()
+    layer = TlsLayer(
+        runtime,
+        server,
+        lambda layer: told.append("open"),
+        lambda layer, error: told.append(reason_of(error)),
+        lambda layer: told.append("gone"),
+        timeout=1.0,
+    )
+    near, far = socket.socketpair()
+    wire: Any = Wire(near)
+    layer.connection_made(wire)
+    for size in [*pieces, len(sent)]:
+        layer.data_received(bytes(sent[:size]))
+        del sent[:size]
+    layer.eof_received()
+    layer.connection_lost(None)
+    near.close()
+    far.close()
+    assert len(told) == 2
+    assert told[0] in REASONS
+    assert told[1] == "gone"
 
 
 def test_last_words_are_read_when_writing_fails_before_them(authority: Authority) -> None:
