@@ -26,6 +26,7 @@ from sidecar.policy.retry import RetryPolicy
 from sidecar.proxy import reply
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
+from sidecar.telemetry import pressure
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.counts import requests_of
 from sidecar.upstream.cluster import Cluster
@@ -89,7 +90,7 @@ class Collector(MetricSource):
         yield from self._endpoints(snapshot)
         yield from self._tls(snapshot)
         yield from self._itself(snapshot)
-        for metric in (*GC_COLLECTOR.collect(), *self._process.collect()):
+        for metric in (*pressure.families(self._runtime), *GC_COLLECTOR.collect(), *self._process.collect()):
             yield metric, iter(())
 
     # ------------------------------------------------------------------ clusters
@@ -275,6 +276,10 @@ class Collector(MetricSource):
                 (((result,), number) for result, number in _filled(RELOAD_RESULTS, self._reloads).items()),
                 family.add_metric,
             ),
+        )
+        yield _family(
+            CounterMetricFamily("sidecar_internal_errors", "Bugs that were met, each at the cost of one request."),
+            lambda family: _each([((), runtime.internal_errors)], family.add_metric),
         )
         yield _family(
             GaugeMetricFamily("sidecar_config_version", "The live configuration, counted from 1."),

@@ -56,6 +56,8 @@ def test_to_http(failure: Failure) -> None:
     assert told["message"]
     if reason in TABLE:
         assert (head.status, reply.grpc_code_of(failure)) == (TABLE[reason][0], STATUS_NUMBERS[TABLE[reason][1]])
+    elif failure is Failure.SLOW_REQUEST:
+        assert (reason, head.status, reply.grpc_code_of(failure)) == ("too_slow", 408, 4)
     else:
         assert reason == "too_large"
         assert head.status == (431 if failure is Failure.HEADERS_TOO_LARGE else 413)
