@@ -11,7 +11,7 @@ from sidecar.config import references
 from sidecar.config.clusters import CHECKS
 from sidecar.config.errors import ConfigError, ConfigErrors, Place, Problem, Step, path_text, shortened
 from sidecar.config.schema import Spec
-from sidecar.config.secrets import Filled, sounds_secret, tells, without_credentials
+from sidecar.config.secrets import Filled, path_sounds_secret, tells, without_credentials
 from sidecar.config.translate import problem
 from sidecar.config.tree import MAX_ERRORS, Node, read_tree
 from sidecar.config.units import shown
@@ -154,7 +154,7 @@ def _discreet(found: Problem, node: Node | None, path: tuple[Step, ...], filled:
     if node is not None and not isinstance(content, (dict, list)):
         whole = str(content)
         values = [filled.values[name] for name in node.variables]
-        if any(isinstance(step, str) and sounds_secret(step) for step in path):
+        if path_sounds_secret(path):
             values.append(whole)
         if node.variables:
             instead = {shown(content): node.written, whole: node.written}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sidecar.config.schema import Spec
-from sidecar.config.secrets import MASK, sounds_secret, without_credentials
+from sidecar.config.secrets import MASK, NAMED, sounds_secret, without_credentials
 
 
 def masked(spec: Spec) -> dict[str, Any]:
@@ -14,9 +14,12 @@ def masked(spec: Spec) -> dict[str, Any]:
     names and passwords in URLs, become `***`.
     """
     plain = spec.model_dump(mode="json", by_alias=True, exclude={"defaults"}, exclude_none=True)
-    result = _mask(plain, False, spec.secrets)
-    assert isinstance(result, dict)
-    return result
+    return {
+        key: {name: _mask(each, False, spec.secrets) for name, each in value.items()}
+        if key in NAMED
+        else _mask(value, sounds_secret(key), spec.secrets)
+        for key, value in plain.items()
+    }
 
 
 def _mask(value: Any, secret: bool, secrets: frozenset[str]) -> Any:

@@ -5,9 +5,11 @@ of ours.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MASK = "***"
+# Sections whose keys are names that the operator gave.
+NAMED = ("clusters", "listeners")
 
 _NAME = re.compile(
     r"token|passw|passphrase|pwd|secret|credential|authori[sz]ation|cookie|private|signature|hmac|jwt|bearer"
@@ -28,8 +30,15 @@ _LONG = 8
 
 
 def sounds_secret(name: str) -> bool:
-    """Whether what stands under this key or header name is not to be shown."""
-    return _NAME.search(name) is not None
+    """Whether what stands under this key or header name is not to be shown. Where a
+    secret is kept is none."""
+    return _NAME.search(name) is not None and not name.endswith("_file")
+
+
+def path_sounds_secret(path: Sequence[str | int]) -> bool:
+    """The same for a path of keys; a cluster or listener may be called what it likes."""
+    keys = path[2:] if path and path[0] in NAMED else path
+    return any(isinstance(key, str) and sounds_secret(key) for key in keys)
 
 
 def variable_sounds_secret(name: str) -> bool:

@@ -160,6 +160,23 @@ def test_the_shown_configuration_has_none() -> None:
     assert "hello ***" in text
 
 
+def test_a_cluster_may_be_called_what_it_likes() -> None:
+    spec = load(
+        """
+        admin: {token_file: /run/token}
+        clusters: {auth: {endpoints: ["a:1"]}, token-service: {endpoints: ["b:1"]}}
+        listeners: {secrets: {bind: "a:1", routes: [{to: auth}]}}
+        """
+    )
+    shown = masked(spec)
+    assert shown["clusters"]["auth"]["endpoints"][0]["address"] == "a:1"
+    assert shown["clusters"]["token-service"]["timeouts"]["request"] == "15s"
+    assert shown["listeners"]["secrets"]["bind"] == "a:1"
+    assert shown["admin"]["token_file"] == "/run/token"
+    (error,) = errors_of("clusters: {auth: {endpoints: [a:1], retry: {attempts: 99}}}")
+    assert error.reason == "must be at most 10"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
