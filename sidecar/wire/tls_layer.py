@@ -42,6 +42,7 @@ class TlsLayer(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_began",
         "_client",
         "_closing",
         "_deaf",
@@ -87,6 +88,7 @@ class TlsLayer(asyncio.Protocol):
         self._raw: Any = None
         self._protocol: Any = None
         self._token = 0
+        self._began = False
         self._open = False
         self._heard = False  # whether data came: then our certificate was taken
         self._deaf = False
@@ -133,7 +135,8 @@ class TlsLayer(asyncio.Protocol):
             protocol.connection_lost(self._error or error)
         elif raw is not None and not self._open and not self._deaf:
             self._deaf = True
-            self._on_failed(self, error or ConnectionResetError("the peer left"))
+            if self._began:  # else it was a port check, of Kubernetes or a load balancer
+                self._on_failed(self, error or ConnectionResetError("the peer left"))
         if protocol is None and self._on_gone is not None:
             self._on_gone(self)
         # Without cycles it goes at once: OpenSSL's part is too large to wait for the collector.
@@ -153,6 +156,7 @@ class TlsLayer(asyncio.Protocol):
     # The handshake.
 
     def _shake(self) -> None:
+        self._began = True
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:

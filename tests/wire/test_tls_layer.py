@@ -403,9 +403,21 @@ def test_silence_is_cut_off(server: ssl.SSLContext) -> None:
     serving(server, body, timeout=0.05)
 
 
+def test_a_port_check_is_no_failed_handshake(server: ssl.SSLContext) -> None:
+    async def body(world: World) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.close()
+        await world.gone
+        assert not world.failed.done()
+        assert len(world.timers) == 0
+
+    serving(server, body)
+
+
 def test_a_peer_that_leaves(server: ssl.SSLContext) -> None:
     async def body(world: World) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"\x16\x03\x01")
         writer.close()
         assert reason_of(await world.failed) == "closed"
         await world.gone
