@@ -1,24 +1,33 @@
 """Every TLS setting in use: its files are looked at, read again when they change, and
 their ends are told in time.
 
-Looking is a stat a second for each file: as with the configuration it works for editors,
-`..data` symlinks that are swapped, and network file systems. May import asyncio,
-sidecar.identity, sidecar.wire.
+Looking is a stat a second for each file, and its content when that has changed: as with
+the configuration it works for editors, `..data` symlinks that are swapped, and network file
+systems. May import asyncio, sidecar.identity, sidecar.wire.
 """
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from sidecar.identity.files import FileError
+from sidecar.identity.files import FileError, read
 from sidecar.wire.tls import ClientTls, Dated, ServerTls
 
 Tls = ServerTls | ClientTls
-_Stamp = tuple[tuple[int, ...] | None, ...]
+_Status = tuple[tuple[int, ...] | None, ...]
+
+
+class _Seen(NamedTuple):
+    """A setting's files as they were looked at last: cheaply, and by content."""
+
+    status: _Status
+    digest: bytes
+
 
 # A warning comes when less is left: a week, or a fifth of a short-lived one's time.
 _SOON_SECONDS = 7 * 24 * 3600.0
@@ -44,8 +53,8 @@ class Certificates:
         self._on_event = on_event
         self._now = now
         self._live: WeakValueDictionary[tuple[Any, ...], Tls] = WeakValueDictionary()
-        self._stamps: dict[tuple[Any, ...], _Stamp] = {}
-        self._candidates: dict[tuple[Any, ...], _Stamp] = {}
+        self._seen: dict[tuple[Any, ...], _Seen] = {}
+        self._candidates: dict[tuple[Any, ...], bytes] = {}
         self._rejected: dict[tuple[Any, ...], FileError] = {}
         self._states: dict[tuple[str, str], str] = {}
 
@@ -69,9 +78,9 @@ class Certificates:
         tls = self._live.get(values)
         if tls is None:
             # Before the files are read, so that a change right after is seen.
-            stamp = _stamp(paths)
+            seen = _Seen(_status(paths), _digest(paths))
             tls = self._live[values] = make()
-            self._stamps[values] = stamp
+            self._seen[values] = seen
             self._rejected.pop(values, None)
             self._judge()
         return tls
@@ -88,24 +97,31 @@ class Certificates:
         """Read again what has changed: at once when that is asked for, else when two
         looks saw the same, so that a pair that is being written is not read by halves."""
         live = dict(self._live)
-        for known in (self._stamps, self._candidates, self._rejected):
+        for known in (self._seen, self._candidates, self._rejected):
             for values in known.keys() - live.keys():
                 del known[values]
         events: dict[tuple[str, str], dict[str, Any]] = {}  # one for each file, however many use it
         for values, tls in live.items():
-            stamp = _stamp(tls.paths)
-            if stamp == self._stamps[values]:
-                self._candidates.pop(values, None)
-            elif at_once or stamp == self._candidates.get(values):
-                self._candidates.pop(values, None)
-                self._stamps[values] = stamp
+            if self._has_changed(values, tls.paths, at_once):
                 for event in self._read_again(values, tls):
                     events[event["file"], event["state"]] = event
-            else:
-                self._candidates[values] = stamp
         for event in events.values():
             self._on_event("certificate", event)
         self._judge()
+
+    def _has_changed(self, values: tuple[Any, ...], paths: tuple[str, ...], at_once: bool) -> bool:
+        """Whether files hold something new, and are not being written any more."""
+        seen = self._seen[values]
+        status = _status(paths)
+        candidate = self._candidates.pop(values, None)
+        if status == seen.status:
+            return False
+        digest = _digest(paths)
+        if digest != seen.digest and digest != candidate and not at_once:
+            self._candidates[values] = digest
+            return False
+        self._seen[values] = _Seen(status, digest)
+        return digest != seen.digest
 
     def _read_again(self, values: tuple[Any, ...], tls: Tls) -> list[dict[str, Any]]:
         try:
@@ -175,11 +191,24 @@ def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _stamp(paths: tuple[str | None, ...]) -> _Stamp:
-    return tuple(_state_of(path) for path in paths if path is not None)
+def _status(paths: tuple[str | None, ...]) -> _Status:
+    return tuple(_status_of(path) for path in paths if path is not None)
 
 
-def _state_of(path: str) -> tuple[int, ...] | None:
+def _digest(paths: tuple[str | None, ...]) -> bytes:
+    """Of the content of them all, or why there is none."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if path is not None:
+            try:
+                content = read(path)
+            except FileError as error:
+                content = error.why.encode()
+            digest.update(b"%d:" % len(content) + content)
+    return digest.digest()
+
+
+def _status_of(path: str) -> tuple[int, ...] | None:
     try:
         status = os.stat(path)  # through symlinks: a swap leads to another inode
     except OSError:

@@ -60,7 +60,7 @@ def test_equal_settings_are_one_and_are_forgotten_with_their_last_holder(world: 
     world.certificates.look()
     assert not world.certificates.in_use
     assert world.expiries == {}
-    assert world.certificates._stamps == {}
+    assert world.certificates._seen == {}
 
 
 def test_a_new_pair_is_for_new_handshakes_alone(world: World, authority: Authority) -> None:
@@ -75,6 +75,22 @@ def test_a_new_pair_is_for_new_handshakes_alone(world: World, authority: Authori
     assert tls.context() is not before
     assert world.expiries[tls.cert, "certificate"] > ends
     assert (world.states, world.certificates.warnings()) == (["loaded"], [])
+
+
+def test_files_that_are_touched_again_and_again_are_read_when_they_change(world: World, authority: Authority) -> None:
+    web = authority.issue("web", file="web")
+    tls = world.server(web)
+    before = tls.context()
+    for number in range(1, 4):
+        os.utime(web.cert, (number, number))
+        world.certificates.look()
+    assert (tls.context(), world.events) == (before, [])
+    authority.issue("web", file="web")
+    for number in range(4, 6):
+        os.utime(web.cert, (number, number))
+        world.certificates.look()
+    assert tls.context() is not before
+    assert world.states == ["loaded"]
 
 
 def test_one_event_for_a_file_that_many_use(world: World, authority: Authority) -> None:
