@@ -50,6 +50,7 @@ from sidecar.telemetry.events import Events
 from sidecar.telemetry.notable import Notable
 from sidecar.wire.certificates import Certificates
 from sidecar.wire.connector import Connector
+from sidecar.wire.gate import Gate
 from sidecar.wire.listener import BindError, Listener, holder
 from sidecar.wire.timers import Timers
 from sidecar.wire.tls import ClientTls, ServerTls
@@ -92,6 +93,7 @@ class App:
         self._access_log: AccessLog | None = None
         self._certificates: Certificates
         self._overload: Watch
+        self._gate: Gate
         self._watch: asyncio.Future[Any] | None = None
         self._reloading = asyncio.Lock()
         self._order: StartOrder
@@ -141,6 +143,7 @@ class App:
             self._server_tls,
             self.events.publish,
         )
+        self.runtime.gate = self._gate = Gate(self.runtime, loop)
         self._overload = Watch(
             self.runtime, lambda: [*self.listeners.values(), *self._retired], self.events.publish, log
         )
@@ -391,6 +394,7 @@ class App:
         await self._succession.close()
         if hasattr(self, "_overload"):
             self._overload.stop()
+            self._gate.close()
         if hasattr(self, "_checks"):
             await self._order.stop()
             await self._checks.stop()

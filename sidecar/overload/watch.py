@@ -142,7 +142,7 @@ class Watch:
             self._look_at_memory(policy, state, now)
             self._look_at_files(policy)
         places = runtime.places
-        readings.pressure["files"] = (places.clients - places.refusals) / places.ceiling.clients
+        readings.pressure["files"] = places.served / places.ceiling.clients
         level = max(state.lag.level, state.memory.level)
         self._set(level, "memory" if state.memory.level == level else "lag")
         self._make_room(state.memory.level >= HOLD)
@@ -209,9 +209,13 @@ class Watch:
             runtime.places.ceiling = Ceiling(policy.max_connections)
 
     def _make_room(self, memory_is_short: bool) -> None:
-        """Close clients that ask for nothing, those first that have for the longest."""
+        """Close connections to endpoints that nobody uses, and clients that ask for nothing,
+        those first that have for the longest."""
         places = self._runtime.places
-        served = places.clients - places.refusals
+        connections = places.ceiling.connections
+        if places.served + places.upstream >= _CROWDED * connections:
+            self._evict(places.served + places.upstream - int(_ROOMY * connections))
+        served = places.served
         most = places.ceiling.clients
         if served >= _CROWDED * most:
             wanted = served - int(_ROOMY * most)
@@ -231,6 +235,13 @@ class Watch:
                 self._runtime.readings.idle_closed += 1
         finally:
             turn.end()
+
+    def _evict(self, wanted: int) -> None:
+        for cluster in self._runtime.snapshot.clusters.values():
+            for endpoint in cluster.endpoints:
+                for pool in endpoint.pools.values():
+                    while wanted > 0 and pool.evict():
+                        wanted -= 1
 
     def _on_accept_error(self, reason: str, error: OSError) -> None:
         like_it = self._seldom.due(reason)

@@ -70,10 +70,14 @@ class Places:
         """Why one more client, which is counted already, is not let in; None when it is."""
         if self.refusing:
             return "pressure"
-        served = self.clients - self.refusals
-        if served > self.ceiling.clients or self.clients + self.upstream > self.ceiling.connections:
+        if self.served > self.ceiling.clients or self.served + self.upstream > self.ceiling.connections:
             return "ceiling"
         return None
+
+    @property
+    def served(self) -> int:
+        """Clients that were let in."""
+        return self.clients - self.refusals
 
     @property
     def may_refuse(self) -> bool:
@@ -83,7 +87,7 @@ class Places:
     @property
     def may_dial(self) -> bool:
         """Whether there is a file for one more connection to an endpoint."""
-        return self.clients + self.upstream < self.ceiling.connections
+        return self.served + self.upstream < self.ceiling.connections
 
     def failed(self, error: OSError) -> None:
         """A connection could not be accepted."""

@@ -54,6 +54,13 @@ class Records(Protocol):
         """Called once for each exchange, inside its turn; must not block."""
 
 
+class Gate(Protocol):
+    """Who waits before being read; see sidecar.wire.gate."""
+
+    def hold(self, connection: Any) -> None:
+        """It has stopped reading; `connection.let_go()` lets it read again."""
+
+
 class Runtime:
     """Clock, timers, randomness, the live snapshot and the process-wide switches."""
 
@@ -61,6 +68,7 @@ class Runtime:
         "clock",
         "connections",
         "draining",
+        "gate",
         "in_flight",
         "internal_errors",
         "notable",
@@ -94,6 +102,8 @@ class Runtime:
         # The connections that there are files for.
         self.places = Places()
         self.readings = Readings()
+        # Holds connections back under pressure; see sidecar.wire.gate.
+        self.gate: Gate | None = None
         # Clients that took too long over something, by what it was.
         self.slow_clients = {"header": 0, "body": 0, "write": 0}
         # Open connections by (side, protocol).

@@ -387,6 +387,14 @@ class H1ServerConnection(Paced):
         if self._queue or self._reading_paused or self._upgrade_asked:
             self._upgrade_asked = False
             self.turn.at_end(self)
+        elif self.runtime.pressure and self.runtime.gate is not None:
+            self._pause_reading()
+            self.runtime.gate.hold(self)
+
+    def let_go(self) -> None:
+        """Read again, having been held back."""
+        if not self._queue and not self._body_paused:
+            self._resume_reading()
 
     def detach(self, successor: Callable[[], asyncio.Protocol]) -> None:
         """Answer a CONNECT with 200 and leave the connection to another protocol, once

@@ -10,9 +10,10 @@ from sidecar.proxy.reply import http_reply
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.sniff import kind_of
 
-# How long the client may take to say something and to read the answer. Each second costs
-# a file of which there are few.
+# How long the client may take to say something, and then to send the rest. Each second
+# costs a file of which there are few.
 _SECONDS = 1.0
+_LINGER_SECONDS = 0.25
 _LONGEST = 1 << 20
 
 
@@ -59,7 +60,13 @@ class Refusal(asyncio.Protocol):
             transport.abort()
             return
         transport.write(_answer(data.startswith(b"HEAD ")))
+        if data.endswith(b"\r\n\r\n"):
+            transport.close()  # that was all, most likely
+            return
         transport.write_eof()
+        timers = self._runtime.timers
+        timers.cancel(self._token)
+        self._token = timers.add(_LINGER_SECONDS, self)
 
     def on_timer(self, token: int) -> None:
         """It had its time."""

@@ -104,6 +104,8 @@ class FakeRuntime:
         self.crashes: list[BaseException] = []
         self.refusals: list[int] = []
         self.slow: list[str] = []
+        self.pressure = 0
+        self.gate: Any = None
 
     def on_crash(self, error: BaseException) -> None:
         self.crashes.append(error)
