@@ -480,6 +480,12 @@ class Exchange(Waiting):
         try:
             if not self.committed:
                 send_failure(self, failure)
+            elif failure is Failure.INTERNAL:
+                # Nobody knows what of the answer went out. A stream that said all is not
+                # ours any more, or takes no reset.
+                self.failure, self.code = failure, reply.grpc_code_of(failure)
+                if self.stream.receiver is self:
+                    self.stream.reset(failure)
             elif self.tunnel or attempt is None or not attempt.finished:
                 send_late_failure(self, failure)
         except Exception:
