@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from sidecar.codec.grpc import STATUS_NAMES
+from sidecar.identity.clients import Peer
 from sidecar.model.outcome import Verdict
 from sidecar.telemetry.logs import get_logger
 
@@ -221,8 +222,17 @@ def entry(exchange: "Exchange", time: datetime) -> dict[str, Any]:
         "upstream_ms": milliseconds(last.latency) if last is not None and answered else None,
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
-        "peer": exchange.stream.peer,
+        "peer": str(exchange.stream.peer),
+        "client": names_of(exchange.stream.peer),
     }
+
+
+def names_of(peer: str) -> list[str] | None:
+    """What a client's verified certificate holds: the URIs and host names that
+    `clients.san` is about; None without a certificate."""
+    if not isinstance(peer, Peer) or not peer.names:
+        return None
+    return [value for kind, value in peer.names if kind in ("URI", "DNS")]
 
 
 def last_attempt(exchange: "Exchange") -> "Attempt | None":

@@ -54,6 +54,7 @@ def test_a_line_says_what_happened(parts: Parts, tmp_path: Path) -> None:
             "bytes_in": 3,
             "bytes_out": 5,
             "peer": "127.0.0.1:5000",
+            "client": None,
         }
     ]
 

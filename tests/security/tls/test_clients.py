@@ -1,6 +1,7 @@
 """Who may come in: `clients` on listeners and routes, by certificate and by address."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -238,12 +239,16 @@ async def test_forward_mode_keeps_strangers_from_hosts_and_routes(
     upstream.errors.clear()
 
 
-async def test_the_access_log_says_who_was_refused(upstream: FaultServer, tmp_path: Path) -> None:
-    routes = [{"to": "web", "clients": {"cidr": "::1"}}]
-    text = config([upstream.address], None, {"routes": routes}, access_log=str(tmp_path / "log"))
-    async with running(text) as app, session(app) as client, client.get("/") as response:
-        assert response.status == 403
-    (line,) = (tmp_path / "log").read_text().splitlines()
-    assert '"status":403' in line
-    assert '"failure":"forbidden"' in line
-    assert '"route":"out[0]"' in line
+async def test_the_access_log_says_who_was_refused(
+    upstream: FaultServer, authority: Authority, tls: dict[str, Any], tmp_path: Path
+) -> None:
+    routes = [{"to": "web", "clients": {"san": "spiffe://td/a"}}]
+    text = config([upstream.address], None, {"routes": routes, "tls": tls}, access_log=str(tmp_path / "log"))
+    async with running(text) as app:
+        for identity in (authority.issue("spiffe://td/b", "b.internal", "10.0.0.1"), None):
+            async with secure(app, authority.as_client(identity)) as client, client.get("/") as response:
+                assert response.status == 403
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["client"] for line in lines] == [["spiffe://td/b", "b.internal"], None]
+    assert {(line["status"], line["failure"], line["route"]) for line in lines} == {(403, "forbidden", "out[0]")}
+    assert all(line["peer"].startswith("127.0.0.1:") for line in lines)
