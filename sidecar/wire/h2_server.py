@@ -120,6 +120,7 @@ class H2ServerConnection(H2Connection):
         self.draining = True
         try:
             self.h2.send_shutdown_notice()
+            self.write_now()  # or libnghttp2 would send the PING first, and its round trip prove nothing
             self.h2.ping(_DRAIN_PING)
         except H2Error:
             return  # it is ending already

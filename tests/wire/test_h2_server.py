@@ -584,6 +584,8 @@ class TestDrain:
         down.connection._watch_idle(60.0)
         down.runtime.timers.advance(76)
         down.pump()
+        down.runtime.timers.advance(1)  # it has no stream and leaves, or does not answer the PING
+        down.pump()
         assert down.transport.closing
 
 
@@ -635,6 +637,8 @@ class TestAccounting:
             down.begun.clear()
             down.events.clear()
         assert rounds > 100
+        down.pump()
+        down.runtime.timers.advance(1)
         down.pump()
         assert down.transport.closing
 
