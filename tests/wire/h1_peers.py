@@ -6,10 +6,13 @@ from typing import Any
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
+from sidecar.policy.pace import Pace
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h1_server import H1ServerConnection
 from tests.wire import h2_peers
 from tests.wire.h2_peers import FakeRuntime, Heard
+
+_PACE = Pace()
 
 
 class _Socket:
@@ -65,14 +68,14 @@ class FakeTransport(h2_peers.FakeTransport):
 class Downstream:
     """A client of our H1ServerConnection. `begun` holds (head, end, receiver) of each request."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace = _PACE) -> None:
         self.runtime = FakeRuntime()
         self.transport = FakeTransport()
         self.begun: list[tuple[RequestHead, bool, Heard]] = []
         self.closed: list[Any] = []
         # Called inside of `begin`, as an exchange that answers at once does.
         self.on_begin: Any = lambda head: None
-        self.connection = H1ServerConnection(self.runtime, self._begin, self.closed.append)  # type: ignore[arg-type]
+        self.connection = H1ServerConnection(self.runtime, self._begin, self.closed.append, pace=pace)  # type: ignore[arg-type]
         self.connection.connection_made(self.transport)
 
     def _begin(self, stream: Any, head: RequestHead, end: bool) -> None:
