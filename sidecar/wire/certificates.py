@@ -127,7 +127,9 @@ class Certificates:
         try:
             fresh = tls.load()
             self._refuse_expired(tls.loaded.dated, fresh.dated)
-        except FileError as error:
+        except (OSError, ValueError) as failed:
+            # Whatever OpenSSL finds: nobody would look any more if it came out here.
+            error = failed if isinstance(failed, FileError) else FileError(tls.paths[0], str(failed))
             self._rejected[values] = error
             return [{"file": error.path, "state": "rejected", "reason": error.why}]
         tls.loaded = fresh

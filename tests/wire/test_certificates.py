@@ -1,6 +1,7 @@
 """sidecar.wire.certificates: files that change, files that are wrong, dates that come near."""
 
 import os
+import ssl
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -166,6 +167,23 @@ def test_a_bad_pair_leaves_the_old_one_in_use(world: World, authority: Authority
     world.look_twice()
     assert tls.context() is not before
     assert (world.states, world.certificates.warnings()) == (["rejected", "loaded"], [])
+
+
+def test_what_openssl_says_of_its_own_is_a_rejection_too(
+    world: World, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = world.server(authority.issue("web", file="web"))
+    before = tls.context()
+    authority.issue("web", file="web")
+
+    def fail() -> None:
+        raise ssl.SSLError(1, "out of luck")
+
+    monkeypatch.setattr(tls, "load", fail)
+    world.look_twice()
+    assert tls.context() is before
+    assert [(event["file"], event["state"]) for event in world.events] == [(tls.cert, "rejected")]
+    assert "out of luck" in world.certificates.warnings()[0]
 
 
 def test_a_folder_that_is_swapped_by_its_symlink(world: World, authority: Authority, tmp_path: Path) -> None:
