@@ -23,6 +23,7 @@ _FAILED = 1
 _BAD_CONFIG = 2
 _SYSTEM_FILE = "/etc/sidecar/sidecar.yaml"
 _LOCAL_FILE = "config/sidecar.yaml"
+_ASK_SECONDS = 0.1
 _DEFAULT_ADMIN = "http://127.0.0.1:15000"
 
 
@@ -152,6 +153,29 @@ def drain(admin: str | None, token_file: str | None) -> None:
     api = admin_api(admin, token_file)
     call_admin(api, "POST", "/api/drain")
     click.echo(f"{api.base} drains")
+
+
+@main.command()
+@_admin_options
+@click.option("--timeout", metavar="DURATION", default="60s", show_default=True, help="How long to wait at most.")
+def wait(admin: str | None, token_file: str | None, timeout: str) -> None:
+    """Wait until a sidecar is ready: for a postStart hook, or before a Job's work."""
+    from sidecar.admin.client import AdminError
+    from sidecar.config.units import BadValueError, parse_duration
+
+    try:
+        end = time.monotonic() + parse_duration(timeout)
+    except BadValueError as error:
+        raise click.UsageError(f"--timeout: {error.reason}{f' ({error.hint})' if error.hint else ''}") from None
+    api = admin_api(admin, token_file)
+    while True:
+        try:
+            api.call("GET", "/readyz")
+            return
+        except AdminError as error:
+            if time.monotonic() >= end:
+                _fail(f"not ready within {timeout}: {error}")
+        time.sleep(_ASK_SECONDS)
 
 
 @main.command()
