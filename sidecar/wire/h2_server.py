@@ -20,7 +20,7 @@ from sidecar.codec.h2 import (
 )
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
-from sidecar.policy.pace import Pace
+from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.reply import grpc_reply, http_reply
 from sidecar.proxy.route import is_grpc_head
 from sidecar.proxy.runtime import Runtime
@@ -61,6 +61,7 @@ class H2ServerConnection(H2Connection):
         "_measure",
         "_on_closed",
         "_pace",
+        "_progress",
         "peer",
     )
 
@@ -75,6 +76,7 @@ class H2ServerConnection(H2Connection):
         super().__init__(runtime, server_connection())
         self.peer = peer
         self._pace = pace
+        self._progress = Progress()
         self._begin = begin
         self._on_closed = on_closed
         # Streams whose response is complete and whose request is not; True where the
@@ -152,12 +154,31 @@ class H2ServerConnection(H2Connection):
         if not self.dirty:
             self.turn.mark(self)
 
+    def resume_writing(self) -> None:
+        """The client has read most of what was written."""
+        self._progress.forget()
+        super().resume_writing()
+
+    @property
+    def idle_since(self) -> float | None:
+        """From when on nothing was asked, as far as checks have seen it; None while
+        something is, or was a moment ago."""
+        if self.streams or self.draining or self._latest != self._began or self._idle_checks < 2:
+            return None
+        return self.turn.now - (self._idle_checks - 1) * self._pace.idle / _IDLE_CHECKS
+
     def _watch_idle(self, seconds: float) -> None:
         self._idle_token = self.runtime.timers.add(seconds / _IDLE_CHECKS, self) if seconds else 0
 
     def _check_idle(self) -> None:
         """Nothing is done per request for the idle timeout: a connection is idle
         when a row of checks saw neither an open stream nor a new one."""
+        waiting = self.transport.get_write_buffer_size() if self.write_paused else 0
+        pace = self._pace
+        if waiting and self._progress.too_slow(self, "write", -waiting, self.turn.now, pace.write, pace.min_rate):
+            self.runtime.too_slow("write")
+            self.abort()
+            return
         if self.streams or self._latest != self._began:
             self._idle_checks = 0
             self._began = self._latest

@@ -578,6 +578,51 @@ class TestDrain:
         down.pump()
         assert down.transport.closing
 
+    def test_a_client_that_does_not_read_is_cut(self) -> None:
+        down = Downstream()
+        down.connection._pace = Pace()
+        down.connection._watch_idle(60.0)
+        down.serve(body=b"ping")
+        down.transport.unsent = 500_000
+        down.connection.pause_writing()
+        down.runtime.timers.advance(60)
+        assert not down.transport.aborted
+        down.runtime.timers.advance(150)
+        assert down.transport.aborted
+        assert down.runtime.slow == ["write"]
+
+    @pytest.mark.parametrize("reads", ["at the least rate", "all of it, now and then"])
+    def test_a_client_that_reads_slowly_lives(self, reads: str) -> None:
+        down = Downstream()
+        down.connection._pace = Pace()
+        down.connection._watch_idle(60.0)
+        down.serve(body=b"ping")
+        down.transport.unsent = 500_000
+        down.connection.pause_writing()
+        for second in range(600):
+            down.runtime.timers.advance(1)
+            if reads == "at the least rate":
+                down.transport.unsent -= Pace().min_rate
+            elif second % 50 == 49:
+                down.connection.resume_writing()
+                down.connection.pause_writing()
+        assert down.runtime.slow == []
+        assert not down.transport.aborted
+
+    def test_a_client_that_was_idle_for_two_checks_may_be_closed_to_make_room(self) -> None:
+        down = Downstream()
+        down.connection._pace = Pace()
+        down.connection._watch_idle(300.0)
+        stream, _ = down.serve(body=b"ping")
+        answer(down, stream)
+        down.pump()
+        down.runtime.timers.advance(80)
+        assert down.connection.idle_since is None
+        down.runtime.timers.advance(160)
+        since = down.connection.idle_since
+        assert since is not None
+        assert 70 <= down.runtime.clock() - since <= 160
+
     def test_a_client_that_never_asks_is_drained(self) -> None:
         down = Downstream()
         down.connection._pace = Pace()
