@@ -595,6 +595,10 @@ class H1ServerConnection(Paced):
             progress.forget()
             if not self.open_streams:
                 return self._look_how_idle(now)
+        elif self._decoder.body_left > 0:
+            # The rest of a request that is answered, read to keep the connection.
+            if progress.too_slow(self, "rest", 0, now, pace.header, 0):
+                self.transport.close()
         elif progress.too_slow(self, "header", 0, now, pace.header, 0):
             return self._refuse_slow("header")
         return pace.look

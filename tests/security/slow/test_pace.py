@@ -113,6 +113,19 @@ def test_a_body_that_dribbles_is_answered_408_and_its_exchange_ends(client: Clie
     assert ("reset", "BAD_REQUEST") in [(entry[0], getattr(entry[-1], "name", "")) for entry in client.heard.log]
 
 
+def test_the_rest_of_an_answered_body_is_waited_for_no_longer_than_for_a_head(client: Client) -> None:
+    client.say(POST[:-9] + b"1000\r\n\r\n")
+    client.count(bytes_in=0)
+    client.answer(b"early")
+    for second in range(60):
+        client.say(b"x")
+        assert client.advance(1.0) == b"", "one request has one answer"
+        if client.transport.closing:
+            break
+    assert PACE.header <= second + 1 <= HEADER_BY + 1
+    assert client.slow == []
+
+
 @pytest.mark.parametrize("chunk", [PACE.min_rate, 10 * PACE.min_rate])
 def test_a_slow_body_at_the_least_rate_lives(client: Client, chunk: int) -> None:
     client.say(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n")
