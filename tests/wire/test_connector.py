@@ -1,6 +1,7 @@
 """sidecar.wire.connector on real sockets and uvloop: TCP, unix sockets, TLS."""
 
 import asyncio
+import errno
 import random
 import socket
 import ssl
@@ -17,6 +18,7 @@ from sidecar.model.address import Address
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
 from sidecar.policy.destinations import Destinations
+from sidecar.policy.places import Ceiling
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.connector import Connector
 from sidecar.wire.timers import Timers
@@ -147,6 +149,46 @@ def test_refused() -> None:
         async with refusing_port() as port:
             assert await world.dial(Pool(at(port))) is Failure.CONNECT_FAILED
             assert world.counted() == 0
+
+    on_uvloop(body)
+
+
+def test_without_a_place_nothing_is_dialled_and_no_endpoint_is_blamed() -> None:
+    async def body(world: World) -> None:
+        async with FaultServer() as server:
+            places = world.runtime.places
+            places.ceiling = Ceiling(clients=1, connections=1)
+            await world.dial(Pool(at(server.port)))
+            assert (places.upstream, places.may_dial) == (1, False)
+            assert await world.dial(Pool(at(server.port))) is Failure.OVERLOADED
+            assert not Failure.OVERLOADED.blames_endpoint
+            assert len(server.connections) == 1
+
+    on_uvloop(body)
+
+
+def test_a_place_is_given_back_however_the_connection_ends() -> None:
+    async def body(world: World) -> None:
+        async with FaultServer() as server, refusing_port() as port:
+            pool = Pool(at(server.port))
+            connection = await world.dial(pool)
+            await world.dial(Pool(at(port)))
+            connection.transport.abort()
+            await asyncio.wait_for(pool.lost.wait(), 5)
+            assert world.runtime.places.upstream == 0
+
+    on_uvloop(body)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL])
+def test_a_shortage_of_our_own_is_not_the_endpoints_fault(number: int) -> None:
+    async def body(world: World) -> None:
+        async def fail(*_: object) -> None:
+            raise OSError(number, "no")
+
+        world.connector._open = fail  # type: ignore[method-assign,assignment]
+        assert await world.dial(Pool(at(1))) is Failure.OVERLOADED
+        assert world.runtime.places.upstream == 0
 
     on_uvloop(body)
 
