@@ -33,6 +33,37 @@ def test_no_head_in_time_is_504() -> None:
     world.at_rest()
 
 
+@pytest.mark.parametrize("tries", [{"request_timeout": 2.0}, {"request_timeout": 20.0, "try_timeout": 2.0}])
+def test_a_request_that_its_client_does_not_finish_in_time_is_408_and_no_fault_of_the_endpoint(
+    tries: dict[str, float],
+) -> None:
+    world = World(**tries)
+    client = world.request("PUT", body=b"some", end=False)
+    world.after(2.01)
+    assert (client.status, client.got(b"x-sidecar-error")) == (408, b"too_slow")
+    assert world.verdicts(0) == [Verdict.IGNORED]
+    assert len(world.streams) == 1, "it is not tried again"
+    world.at_rest()
+
+
+def test_a_body_that_the_endpoint_does_not_take_is_the_endpoints_fault() -> None:
+    world = World(request_timeout=2.0)
+    client = world.request("PUT", body=b"some", end=False)
+    world.last.takes_more = False
+    client.sends(b"more")
+    world.after(2.01)
+    assert client.status == 504
+    assert world.verdicts(0) == [Verdict.FAILURE]
+
+
+def test_a_100_that_never_comes_is_the_endpoints_fault() -> None:
+    world = World(request_timeout=2.0)
+    client = world.request("PUT", headers=[(b"expect", b"100-continue")], end=False)
+    world.after(2.01)
+    assert client.status == 504
+    assert world.verdicts(0) == [Verdict.FAILURE]
+
+
 def test_a_body_may_take_longer_than_the_deadline() -> None:
     world = World(request_timeout=2.0, idle_timeout=5.0)
     client = world.request()

@@ -117,7 +117,7 @@ def test_the_rest_of_an_answered_body_is_waited_for_no_longer_than_for_a_head(cl
     client.say(POST[:-9] + b"1000\r\n\r\n")
     client.count(bytes_in=0)
     client.answer(b"early")
-    for second in range(60):
+    for second in range(60):  # noqa: B007 - it is used below
         client.say(b"x")
         assert client.advance(1.0) == b"", "one request has one answer"
         if client.transport.closing:
