@@ -348,7 +348,7 @@ class App:
         """A warning and no more: were all copies of a service short of something at a time,
         and none of them ready, the rest would be lost as well."""
         runtime = self.runtime
-        if not runtime.pressure:
+        if not runtime.pressure and runtime.places.served < runtime.places.ceiling.clients:
             return Check("ok")
         shares = (f"{name} {share:.0%}" for name, share in runtime.readings.pressure.items())
         return Check("warn", f"{STEPS[runtime.pressure]}: {', '.join(shares)}")

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from sidecar.model.seldom import Seldom
 from sidecar.overload import files, memory
-from sidecar.policy.places import Ceiling, ceiling_for
+from sidecar.policy.places import Ceiling, ceiling_for, reserve_of
 from sidecar.policy.pressure import HOLD, REFUSE, STEPS, OverloadPolicy, Standing, Steps, memory_share
 from sidecar.proxy.runtime import Runtime
 
@@ -74,13 +74,14 @@ class Watch:
         self._policy: OverloadPolicy | None = None
         self._state: _State | None = None
         self._group: memory.Group | None = None
-        self._others = 0  # open files that are no connections
+        self._others = self._at_start = 0  # open files that are no connections
         self._cheap = False
         self._looks = 0
         self._due = 0.0
         self._handle: asyncio.TimerHandle | None = None
         self._seldom = Seldom(runtime.clock)
         runtime.places.on_error = self._on_accept_error
+        runtime.places.on_refusal = self._on_refusal
 
     def configure(self, policy: OverloadPolicy | None) -> None:
         """At the start, and when the configuration changed. None: nothing is watched."""
@@ -94,9 +95,11 @@ class Watch:
             self._state = _State(Steps(policy.lag), Steps(policy.memory))
             self._group = self._sources.group()
             self._cheap = self._sources.cheap()
-            self._others = max(0, self._sources.open_files() - self._connections)
+            readings = self._runtime.readings
+            readings.files = self._sources.open_files()
+            self._others = self._at_start = max(0, readings.files - self._connections)
             self._derive_ceiling(policy)
-            ceiling, readings = self._runtime.places.ceiling, self._runtime.readings
+            ceiling = self._runtime.places.ceiling
             self._log.info(
                 "limits",
                 open_files=readings.files_limit or None,
@@ -192,8 +195,13 @@ class Watch:
     # Files.
 
     def _look_at_files(self, policy: OverloadPolicy) -> None:
+        readings = self._runtime.readings
+        readings.files = self._at_start + self._connections
         if self._cheap:
-            self._others = max(0, self._sources.open_files() - self._connections)
+            readings.files = self._sources.open_files()
+            # What opens files for a moment, the admin server above all, has the reserve.
+            slack = reserve_of(readings.files_limit) // 2
+            self._others = max(self._at_start, readings.files - self._connections - slack)
         self._derive_ceiling(policy)
 
     def _derive_ceiling(self, policy: OverloadPolicy) -> None:
@@ -201,8 +209,7 @@ class Watch:
         limit = self._sources.files_limit()
         if policy.files_limit is not None:
             limit = min(policy.files_limit, limit) if limit else policy.files_limit
-        readings = runtime.readings
-        readings.files, readings.files_limit = self._others + self._connections, limit
+        runtime.readings.files_limit = limit
         if limit:
             runtime.places.ceiling = ceiling_for(limit, self._others, policy.max_connections)
         elif policy.max_connections is not None:
@@ -242,6 +249,12 @@ class Watch:
                 for pool in endpoint.pools.values():
                     while wanted > 0 and pool.evict():
                         wanted -= 1
+
+    def _on_refusal(self, reason: str) -> None:
+        like_it = self._seldom.due(("refused", reason))
+        if like_it is not None:
+            clients = self._runtime.places.served
+            self._log.warning("connection_refused", reason=reason, clients=clients, more_like_it=like_it)
 
     def _on_accept_error(self, reason: str, error: OSError) -> None:
         like_it = self._seldom.due(reason)

@@ -34,11 +34,16 @@ class Ceiling:
     refusals: int = 64
 
 
+def reserve_of(limit: int) -> int:
+    """Files of a limit that no connection gets."""
+    low, high = _RESERVED
+    return min(high, max(low, limit // _RESERVED_SHARE), limit // 3)
+
+
 def ceiling_for(limit: int, others: int, wanted: int | None = None) -> Ceiling:
     """What a limit on open files allows. `others` are open already and are no
     connections; `wanted` is the configuration's number of clients."""
-    low, high = _RESERVED
-    reserve = min(high, max(low, limit // _RESERVED_SHARE), limit // 3)
+    reserve = reserve_of(limit)
     connections = max(2, limit - others - reserve)
     # Each client may need one connection to an endpoint.
     clients = max(1, connections // 2)
@@ -51,7 +56,18 @@ class Places:
     """The count of connections against the ceiling. `refusing` says that no more
     clients are wanted at all, whatever there is room for."""
 
-    __slots__ = ("_waiting", "ceiling", "clients", "errors", "on_error", "refusals", "refused", "refusing", "upstream")
+    __slots__ = (
+        "_waiting",
+        "ceiling",
+        "clients",
+        "errors",
+        "on_error",
+        "on_refusal",
+        "refusals",
+        "refused",
+        "refusing",
+        "upstream",
+    )
 
     def __init__(self) -> None:
         self.ceiling = Ceiling()
@@ -64,6 +80,8 @@ class Places:
         # Errors of accept(2), by reason, and who hears of each.
         self.errors = dict.fromkeys((*EXHAUSTED.values(), "other"), 0)
         self.on_error: Callable[[str, OSError], None] = lambda reason, error: None
+        # Who hears of each refusal, by its reason.
+        self.on_refusal: Callable[[str], None] = lambda reason: None
         self._waiting: list[Callable[[], None]] = []
 
     def refusal(self) -> str | None:
@@ -99,6 +117,12 @@ class Places:
         """A client's connection was closed."""
         self.clients -= 1
         self._tell()
+
+    def refuse(self, reason: str) -> None:
+        """One more is not let in."""
+        self.refused[reason] += 1
+        self.refusals += 1
+        self.on_refusal(reason)
 
     def refusing_ended(self) -> None:
         """One that was not let in is gone."""

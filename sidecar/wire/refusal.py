@@ -34,9 +34,7 @@ class Refusal(asyncio.Protocol):
         self._answered = False
         self._dropped = 0
         self._token = 0
-        places = runtime.places
-        places.refused[reason] += 1
-        places.refusals += 1
+        runtime.places.refuse(reason)
 
     def connection_made(self, transport: Any) -> None:
         """It is open."""

@@ -170,6 +170,9 @@ def test_switched_off_nothing_is_limited_and_pressure_ends() -> None:
 def test_files_that_are_no_connections_lower_the_ceiling() -> None:
     process = Process(limit=256)
     before = process.runtime.places.ceiling.clients
+    process.files += 8
+    process.look(times=4)
+    assert process.runtime.places.ceiling.clients == before, "a few are what the reserve is for"
     process.files += 60
     process.look(times=4)
     assert process.runtime.places.ceiling.clients == before - 30
@@ -186,6 +189,15 @@ def test_errors_of_accept_are_logged_seldom() -> None:
     warnings = [fields for event, fields in process.logged if event == "accept_failed"]
     assert [fields["more_like_it"] for fields in warnings] == [0, 9_999]
     assert process.runtime.places.errors["emfile"] == 10_001
+
+
+def test_refusals_are_logged_seldom() -> None:
+    process = Process()
+    for _ in range(1000):
+        process.runtime.places.refuse("ceiling")
+    process.runtime.places.refuse("pressure")
+    told = [fields["reason"] for event, fields in process.logged if event == "connection_refused"]
+    assert told == ["ceiling", "pressure"]
 
 
 def test_every_resource_has_a_reading_from_the_start() -> None:

@@ -1,5 +1,7 @@
 """Deadlines: what bounds what, and what the endpoint is told of it."""
 
+from typing import Any
+
 import pytest
 
 from sidecar.codec import grpc
@@ -35,7 +37,7 @@ def test_no_head_in_time_is_504() -> None:
 
 @pytest.mark.parametrize("tries", [{"request_timeout": 2.0}, {"request_timeout": 20.0, "try_timeout": 2.0}])
 def test_a_request_that_its_client_does_not_finish_in_time_is_408_and_no_fault_of_the_endpoint(
-    tries: dict[str, float],
+    tries: dict[str, Any],
 ) -> None:
     world = World(**tries)
     client = world.request("PUT", body=b"some", end=False)
