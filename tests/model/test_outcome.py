@@ -16,6 +16,8 @@ def test_what_provably_did_not_run() -> None:
         Failure.PROTOCOL,
         Failure.TIMEOUT,
         Failure.IDLE_TIMEOUT,
+        Failure.SLOW_REQUEST,
+        Failure.CUT_OFF,
         Failure.INTERNAL,
         Failure.CANCELLED,
     }

@@ -67,6 +67,8 @@ def test_every_failure_of_an_endpoint_has_a_word_and_none_of_ours_has() -> None:
         Failure.INTERNAL,
         Failure.CANCELLED,
         Failure.KEPT_OUT,
+        Failure.CUT_OFF,
+        Failure.SLOW_REQUEST,
     }
     assert repeated | ours == set(Failure)
     assert not repeated & ours
