@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from sidecar.overload.memory import resident
 from tests.chaos.watching import Metrics, metrics
 from tests.support.http_service import HttpService
 from tests.support.processes import Processes
@@ -90,6 +91,7 @@ async def test_200_clients_and_64_files(processes: Processes, tmp_path: Path, ht
     assert 10 <= ceiling <= FILES // 2
     port = sidecar.port("web")
 
+    memory = resident(f"/proc/{sidecar.pid}/statm")
     # When they all come at once, each of them gets an answer.
     clients = await asyncio.gather(*(Client.connect(port) for _ in range(CLIENTS)))
     async with asyncio.timeout(WITHIN):
@@ -111,6 +113,7 @@ async def test_200_clients_and_64_files(processes: Processes, tmp_path: Path, ht
     assert now.total("sidecar_open_files") <= FILES
     assert now.total("sidecar_open_files_limit") == FILES
     assert len(sidecar.stderr) < 30
+    assert resident(f"/proc/{sidecar.pid}/statm") - memory < 50 << 20
     # Clients that are idle for more than a second are closed to make room; the others stay.
     again = await asyncio.gather(*(client.ask() for client in served))
     assert {*again} <= {200, 0}
