@@ -575,14 +575,8 @@ class H1ServerConnection(Paced):
         for none. Nothing is counted for it as bytes come: what the exchange counts will do."""
         pace, progress, now = self._pace, self._progress, self.turn.now
         receiver: Any = self.receiver
-        waiting = self.transport.get_write_buffer_size()
-        if waiting:
-            # What was written and not taken. An event stream that is silent leaves nothing.
-            taken = getattr(receiver, "bytes_out", 0) - waiting
-            if progress.too_slow(receiver or self, "write", taken, now, pace.write, pace.min_rate):
-                self.runtime.too_slow("write")
-                self.transport.abort()
-                return 0.0
+        if self._leaves_unread(pace, progress):
+            pass
         elif self._tunnel or self.transport.is_closing():
             progress.forget()
         elif self._waiting:

@@ -172,7 +172,7 @@ class Listener:
         def choose(kind: str) -> asyncio.Protocol:
             if kind != "tls":
                 return self._choose(kind)
-            tunnel = TunnelServerConnection(self.runtime, self._closed, peer)
+            tunnel = TunnelServerConnection(self.runtime, self._closed, peer, self._pace)
             self._opened(tunnel)
             self._exchange(tunnel, connect, False)
             return tunnel

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from sidecar.model.stream import Receiver
+from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.runtime import Runtime
 
 
@@ -27,6 +28,20 @@ class Paced(asyncio.Protocol):
             self.runtime.on_crash(error)
         if self.transport is not None:
             self.transport.abort()
+
+    def _leaves_unread(self, pace: Pace, progress: Progress) -> bool:
+        """Whether bytes wait for the client to take them. One that does so too slowly is cut
+        off; an event stream that is silent leaves none."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting:
+            return False
+        receiver: Any = self.receiver
+        taken = getattr(receiver, "bytes_out", 0) - waiting
+        now = self.runtime.turn.now
+        if progress.too_slow(receiver or self, "write", taken, now, pace.write, pace.min_rate):
+            self.runtime.too_slow("write")
+            self.transport.abort()
+        return True
 
     def pause_writing(self) -> None:
         """The peer reads slower than we write."""

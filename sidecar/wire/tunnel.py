@@ -11,10 +11,13 @@ from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
+from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.paced import Paced
 from sidecar.wire.peer import reset_connection
 from sidecar.wire.turn import BULK
+
+_PACE = Pace()
 
 
 class _Tunnel(Paced):
@@ -187,11 +190,14 @@ class TunnelServerConnection(_Tunnel):
     protocol = "http1"
     lost = Failure.CANCELLED
 
-    __slots__ = ("_on_closed", "draining", "peer")
+    __slots__ = ("_on_closed", "_pace", "_progress", "_token", "draining", "peer")
 
-    def __init__(self, runtime: Runtime, on_closed: Callable[[Any], None], peer: str) -> None:
+    def __init__(self, runtime: Runtime, on_closed: Callable[[Any], None], peer: str, pace: Pace = _PACE) -> None:
         super().__init__(runtime)
         self.peer = peer
+        self._pace = pace
+        self._progress = Progress()
+        self._token = 0
         self.draining = False
         self._on_closed = on_closed
 
@@ -200,7 +206,21 @@ class TunnelServerConnection(_Tunnel):
         if head.status >= 300:
             self.reset(Failure.RESET)
 
+    def connection_made(self, transport: Any) -> None:
+        """The connection is there already."""
+        super().connection_made(transport)
+        self._token = self.runtime.timers.add(self._pace.look, self)
+
+    def on_timer(self, token: int) -> None:
+        """A look whether the client takes what it is sent."""
+        if self.transport is None:
+            return
+        if not self._leaves_unread(self._pace, self._progress):
+            self._progress.forget()
+        self._token = self.runtime.timers.add(self._pace.look, self)
+
     def _closed(self) -> None:
+        self.runtime.timers.cancel(self._token)
         self._on_closed(self)
 
     @property

@@ -160,3 +160,24 @@ def test_a_drain_does_not_end_a_tunnel() -> None:
     assert not side.transport.closing
     side.stream.abort()
     assert side.transport.aborted
+
+
+def test_a_client_that_does_not_read_is_cut_off_though_the_tunnel_has_ended() -> None:
+    side = Side("server")
+    side.stream.connection_made(side.transport)
+    side.send(b"much")
+    side.transport.unsent = 100_000
+    side.runtime.timers.advance(60)
+    assert not side.transport.aborted
+    side.runtime.timers.advance(15)
+    assert side.transport.aborted
+    assert side.runtime.slow == ["write"]
+
+
+def test_a_silent_tunnel_lives_and_leaves_no_timer_behind() -> None:
+    side = Side("server")
+    side.stream.connection_made(side.transport)
+    side.runtime.timers.advance(5000)
+    assert not side.transport.closing
+    side.stream.connection_lost(None)
+    assert side.runtime.timers.waiting == {}
