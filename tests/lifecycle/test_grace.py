@@ -231,7 +231,7 @@ async def test_the_first_goaway_lets_everything_in_and_the_second_says_what_was(
     # A request that crosses the notice is answered: the round trip is not over.
     client.send_headers(3, _HEAD, end_stream=True)
     writer.write(client.data_to_send() + b"\x00\x00\x08\x06\x01\x00\x00\x00\x00" + ping)
-    seen = []
+    seen: list[tuple[int, bytes]] = []
     while 7 not in [kind for kind, _ in seen]:
         seen.append(await _frame(reader))
     assert int.from_bytes(next(payload for kind, payload in seen if kind == 7)[:4]) == 3
