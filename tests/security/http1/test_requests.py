@@ -1,0 +1,42 @@
+"""Hostile clients of HTTP/1.1: each is refused, and no byte of what it said reaches an endpoint."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.security.http1.client import say
+from tests.security.http1.refused import ALL, HOST, Refused
+from tests.security.http1.scene import Scene, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GOOD = b"GET /good HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene() -> AsyncIterator[Scene]:
+    """A sidecar with a connection to its endpoint that was used and is kept."""
+    async with serving() as scene:
+        assert (await say(scene.port, GOOD, 1)).statuses == [200]
+        yield scene
+
+
+@pytest.mark.parametrize("case", ALL.values(), ids=ALL.keys())
+async def test_what_is_no_request_is_refused_and_nothing_of_it_goes_on(case: Refused, scene: Scene) -> None:
+    before = scene.upstream.received
+    said = await say(scene.port, case.data)
+    assert said.statuses == [case.status]
+    assert said.error == case.error
+    assert said.closed
+    assert b"connection: close\r\n" in said.data
+    assert scene.upstream.received == before
+
+
+async def test_a_refused_client_costs_the_next_one_nothing(scene: Scene) -> None:
+    connections = len(scene.upstream.connections)
+    before = scene.upstream.received
+    said = await say(scene.port, GOOD, 1)
+    assert said.statuses == [200]
+    assert scene.upstream.received == before + b"GET /good HTTP/1.1\r\nhost: a\r\n\r\n"
+    assert len(scene.upstream.connections) == connections
