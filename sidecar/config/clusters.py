@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
 from sidecar.codec.grpc import STATUS_NAMES
 from sidecar.config.overload import AdaptiveEntry, AdmissionEntry, Shares
@@ -264,15 +264,16 @@ class Cluster(ClusterKeys):
 
     endpoints: list[EndpointEntry] = Field(min_length=1, description="Where the cluster's members are; at least one.")
 
-    @model_validator(mode="after")
-    def _distinct(self) -> "Cluster":
+    @field_validator("endpoints")
+    @classmethod
+    def _distinct(cls, endpoints: list[Endpoint]) -> list[Endpoint]:
         seen: set[str] = set()
-        for endpoint in self.endpoints:
+        for endpoint in endpoints:
             name = str(endpoint.address)
             if name in seen:
                 raise BadValueError(f"endpoint {name} is listed twice", "use weight for a larger share")
             seen.add(name)
-        return self
+        return endpoints
 
     @model_validator(mode="after")
     def _check_can_verify(self) -> "Cluster":

@@ -126,7 +126,7 @@ def test_what_a_cluster_refuses(keys: str, path: str, reason: str) -> None:
         ("{weight: 1}", "endpoints[0].address", "is required"),
         ("{address: 'a:1', weight: 0}", "endpoints[0].weight", "must be at least 1"),
         ("{address: 'a:1', weight: '2'}", "endpoints[0].weight", "must be a whole number"),
-        ("'a:1', {address: 'a:1'}", "", "endpoint a:1 is listed twice"),
+        ("'a:1', {address: 'a:1'}", "endpoints", "endpoint a:1 is listed twice"),
     ],
 )
 def test_what_an_endpoint_refuses(endpoint: str, path: str, reason: str) -> None:
