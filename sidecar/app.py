@@ -31,7 +31,9 @@ from sidecar.identity.files import FileError
 from sidecar.lifecycle.companion import Companion
 from sidecar.lifecycle.crashes import Crashes
 from sidecar.lifecycle.fixed import refuse_fixed_changes
+from sidecar.lifecycle.listeners import Listeners
 from sidecar.lifecycle.phases import SERVING, Phases
+from sidecar.lifecycle.readiness import Readiness
 from sidecar.lifecycle.shutdown import Shutdown
 from sidecar.lifecycle.sockets import ADMIN, Inherited, Offered
 from sidecar.lifecycle.start_order import StartOrder
@@ -41,7 +43,6 @@ from sidecar.lifecycle.takeover import TakeoverError
 from sidecar.model.address import Address
 from sidecar.overload.files import raise_limit
 from sidecar.overload.watch import Watch
-from sidecar.policy.pressure import STEPS
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
 from sidecar.telemetry import logs
@@ -79,9 +80,7 @@ class App:
         self.loaded_at = datetime.now(UTC)
         self.last_rejected: dict[str, Any] | None = None
         self.reloads = {"ok": 0, "rejected": 0, "unchanged": 0}
-        self.listeners: dict[str, Listener] = {}
-        # Removed by a reload; their last connections are still being answered.
-        self._retired: list[Listener] = []
+        self.listeners = Listeners()
         self._env = env
         self._seen: Fingerprint | None = None  # the file as it was read last
         self._rng = rng or random.Random()
@@ -98,6 +97,7 @@ class App:
         self._reloading = asyncio.Lock()
         self._order: StartOrder
         self._shutdown: Shutdown
+        self._readiness: Readiness
         self._companion = Companion(lambda why: self._ask_to_stop(why, pause=False))
         self._succession = Succession(self.version, self.events.publish, self._offers, self._on_handed_over)
         self._notify = notifications()
@@ -128,7 +128,7 @@ class App:
         self._order = StartOrder(self._checks)
         self._shutdown = Shutdown(
             self.runtime,
-            lambda: [*self.listeners.values(), *self._retired],
+            self.listeners.everyone,
             lambda fields: self.events.publish("shutdown", fields),
             lambda: self._companion.alive,
         )
@@ -144,9 +144,8 @@ class App:
             self.events.publish,
         )
         self.runtime.gate = self._gate = Gate(self.runtime, loop)
-        self._overload = Watch(
-            self.runtime, lambda: [*self.listeners.values(), *self._retired], self.events.publish, log
-        )
+        self._overload = Watch(self.runtime, self.listeners.everyone, self.events.publish, log)
+        self._readiness = Readiness(self.runtime, self._shutdown, self._order, self._certificates)
         try:
             self._open_access_log(self.spec.access_log)
             self.runtime.notable = self.notable
@@ -170,11 +169,7 @@ class App:
     async def _open(self, inherited: Inherited) -> None:
         """Bind what is to be bound, then accept. A predecessor goes on until we do: what can
         fail is done before."""
-        for name, spec in self.spec.all_listeners().items():
-            listener = self.listeners[name] = Listener(self.runtime, name, spec.bind, spec.mode)
-            sock = inherited.take(name, spec.bind)
-            listener.handed_over = sock is not None and self._succession.relieves
-            listener.prepare(sock)
+        self.listeners.prepare(self.runtime, self.spec, inherited, self._succession.relieves)
         admin_socket = inherited.take(ADMIN, self.spec.admin.bind)
         inherited.close()
         self._checks.follow(self.spec, self.runtime.snapshot)
@@ -184,33 +179,25 @@ class App:
             await self._succession.may_serve()
         self._watch_overload(self.spec)
         self._overload.start()
-        for listener in self.listeners.values():
-            await listener.start()
+        await self.listeners.start()
         await self._start_admin(self.spec.admin.bind, admin_socket)
-        for name, listener in self.listeners.items():
-            log.info("listening", listener=name, address=str(listener.address))
+        self.listeners.tell()
         await self._succession.serving(self.spec, inherited)
-        for listener in self.listeners.values():
-            listener.handed_over = False  # all ours now
+        self.listeners.take_all()
 
     def _watch_overload(self, spec: Spec) -> None:
         self._overload.configure(None if spec.overload is None else spec.overload.policy())
 
     def _offers(self) -> list[Offered]:
         """The sockets that a successor may have."""
-        offers = [
-            Offered(listener.name, str(listener.bind), listener.listening)
-            for listener in self.listeners.values()
-            if listener.listening is not None
-        ]
+        offers = self.listeners.offers()
         if self._admin is not None:
             offers.append(Offered(ADMIN, str(self.spec.admin.bind), self._admin.listening))
         return offers
 
     def _on_handed_over(self, pid: int, names: Sequence[str]) -> None:
         """Another process serves what is new: here what is under way finishes."""
-        for listener in self.listeners.values():
-            listener.handed_over = listener.name in names
+        self.listeners.handed_over(names)
         self._notify.replaced_by(pid)
         self._shutdown.hand_over()
         self._spawn(self._stop_admin(handed_over=ADMIN in names))
@@ -289,30 +276,22 @@ class App:
             return
         refuse_fixed_changes(self.path, self.spec, spec)
         self._check_token(spec)
-        wanted = spec.all_listeners()
-        opened: dict[str, Listener] = {}
+        added = await self.listeners.added(self.runtime, spec)
         try:
-            for name in wanted.keys() - self.listeners.keys():
-                opened[name] = Listener(self.runtime, name, wanted[name].bind, wanted[name].mode)
-                opened[name].prepare()
             snapshot = assemble(spec, self.runtime.snapshot, self._parts)
         except BaseException:
-            for listener in opened.values():
-                await listener.stop()
+            await added.stop()
             raise
         # Nothing above has changed what is live; nothing below can fail.
-        gone = [self.listeners.pop(name) for name in self.listeners.keys() - wanted.keys()]
-        self._retired = [listener for listener in self._retired if listener.connections] + gone
-        retired = {listener.name: self.runtime.snapshot.listeners[listener.name] for listener in self._retired}
+        gone = self.listeners.retire(spec)
+        before = self.runtime.snapshot.listeners
+        retired = {listener.name: before[listener.name] for listener in self.listeners.retired}
         self.runtime.snapshot = snapshot.with_retired(retired)
         self.spec = spec
         self.loaded_at = datetime.now(UTC)
         self.last_rejected = None
         self.reloads["ok"] += 1
-        for name, listener in opened.items():
-            await listener.start()
-            self.listeners[name] = listener
-            log.info("listening", listener=name, address=str(listener.address))
+        await self.listeners.join(added)
         for listener in gone:
             listener.close_socket()
         self._shutdown.in_turn(gone, Listener.drain)
@@ -332,34 +311,7 @@ class App:
 
     def checks(self) -> dict[str, Check]:
         """What readiness depends on."""
-        live = self.runtime.snapshot.version > 0
-        draining = self.runtime.draining
-        phase, missing = self._shutdown.phase, self._order.missing
-        message = self._shutdown.message if phase != SERVING else "draining" if draining else ""
-        return {
-            "config": Check("ok" if live else "failed", f"version {self.runtime.snapshot.version}"),
-            "draining": Check("failed" if draining else "ok", message or str(Phases.of(self.spec.shutdown))),
-            **({"wait_for": _waiting(missing)} if self.spec.wait_for else {}),
-            **self._check_certificates(),
-            "overload": self._check_overload(),
-        }
-
-    def _check_overload(self) -> Check:
-        """A warning and no more: were all copies of a service short of something at a time,
-        and none of them ready, the rest would be lost as well."""
-        runtime = self.runtime
-        if not runtime.pressure and runtime.places.served < runtime.places.ceiling.clients:
-            return Check("ok")
-        shares = (f"{name} {share:.0%}" for name, share in runtime.readings.pressure.items())
-        return Check("warn", f"{STEPS[runtime.pressure]}: {', '.join(shares)}")
-
-    def _check_certificates(self) -> dict[str, Check]:
-        """A warning and no more: all copies of a service have the same certificates, and
-        were none of them ready, nobody would be served at all."""
-        if not self._certificates.in_use:
-            return {}
-        warnings = self._certificates.warnings()
-        return {"certificates": Check("warn" if warnings else "ok", "; ".join(warnings))}
+        return self._readiness.checks(self.spec.shutdown, self.spec.wait_for)
 
     def drain(self) -> None:
         """Fail readiness, ask every client to go elsewhere; go on answering."""
@@ -398,8 +350,7 @@ class App:
         if hasattr(self, "_checks"):
             await self._order.stop()
             await self._checks.stop()
-        for listener in (*self.listeners.values(), *self._retired):
-            await listener.stop()
+        await self.listeners.stop()
         if hasattr(self, "_connector"):
             await self._connector.close()
         await asyncio.sleep(0)  # aborted transports tell their protocols now
@@ -465,10 +416,6 @@ class App:
         if self._access_log is not None:
             self._access_log.reopen()
         self._on_file_changed()
-
-
-def _waiting(missing: list[str]) -> Check:
-    return Check("failed" if missing else "ok", f"no usable endpoint yet: {', '.join(missing)}" if missing else "")
 
 
 def run(path: str) -> int:
