@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from sidecar.config.clusters import CHECKS, Defaults
 from sidecar.config.translate import section_at
-from sidecar.config.units import format_duration, format_size
+from sidecar.config.units import format_duration, format_percent, format_size
 from sidecar.upstream.balance.make import POLICIES
 
 FILE = Path(__file__).with_name("configuration.md")
@@ -84,6 +84,8 @@ def _written(section: type[BaseModel], name: str, value: Any) -> str:
     if isinstance(value, int | float):
         if _is(section, name, "duration"):
             return "null" if name == "try_" else str(format_duration(value))
+        if _is(section, name, "share"):
+            return format_percent(value)
         if _is(section, name, "size"):
             return str(format_size(int(value)))
         return f"{value:g}"
@@ -91,9 +93,9 @@ def _written(section: type[BaseModel], name: str, value: Any) -> str:
 
 
 def _is(section: type[BaseModel], name: str, kind: str) -> bool:
-    """Whether a field is written as a duration, or as a size: its example says so."""
+    """Whether a field is written as a duration, a share or a size: its example says so."""
     schema = str(section.model_json_schema(by_alias=False)["properties"][name])
-    return ("250ms" if kind == "duration" else "256KiB") in schema
+    return {"duration": "250ms", "share": "5%", "size": "256KiB"}[kind] in schema
 
 
 def sections() -> set[type[BaseModel]]:

@@ -15,6 +15,7 @@ from sidecar.config import clusters as c
 from sidecar.config import listeners as l
 from sidecar.config import tls as t
 from sidecar.config.conditions import conditions
+from sidecar.config.hedge import policy_of
 from sidecar.config.schema import Spec
 from sidecar.identity.clients import Clients
 from sidecar.model.address import Address
@@ -23,6 +24,7 @@ from sidecar.policy.admission import Admission
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.budget import Budget
 from sidecar.policy.destinations import Destinations
+from sidecar.policy.hedge import Hedging
 from sidecar.policy.idempotency import Idempotency, MethodSet
 from sidecar.policy.limit import Limit
 from sidecar.policy.priority import PRIORITIES, PriorityLimit
@@ -130,7 +132,12 @@ def _configure_cluster(cluster: Cluster, spec: c.Cluster, tls: Any, parts: Parts
     cluster.key_of = _key_of(spec)
     cluster.budget.configure(spec.retry.budget.ratio, spec.retry.budget.floor)
     cluster.requests.share(spec.limits.shares.sheddable, spec.limits.shares.critical)
-    cluster.regulate(_adaptive(cluster, spec, parts), _admission(cluster, spec, parts), spec.limits.requests)
+    cluster.regulate(
+        _adaptive(cluster, spec, parts),
+        _admission(cluster, spec, parts),
+        spec.limits.requests,
+        _hedging(cluster, spec, parts),
+    )
     cluster.connections.configure(spec.limits.connections)
     cluster.pending.configure(spec.limits.pending)
     cluster.connect_timeout = spec.timeouts.connect
@@ -157,6 +164,15 @@ def _admission(cluster: Cluster, spec: c.Cluster, parts: Parts) -> Admission | N
         return Admission(spec.admission.policy(), parts.rng)
     cluster.admission.configure(spec.admission.policy())
     return cluster.admission
+
+
+def _hedging(cluster: Cluster, spec: c.Cluster, parts: Parts) -> Hedging | None:
+    if spec.hedge is None:
+        return None
+    if cluster.hedging is None:
+        return Hedging(spec.hedge.budget, parts.clock())
+    cluster.hedging.configure(spec.hedge.budget)
+    return cluster.hedging
 
 
 def _breaker_policy(spec: c.Breaker) -> dict[str, Any]:
@@ -269,6 +285,7 @@ class Passthrough:
             request_timeout=spec.timeouts.request,
             try_timeout=spec.timeouts.try_,
             idle_timeout=spec.timeouts.idle,
+            hedge=None if spec.hedge is None else policy_of(spec.hedge.after),
             guards=self._guards,
             codes=self.codes,
         )
@@ -326,6 +343,7 @@ def _route(
         request_timeout=timeouts.request,
         try_timeout=timeouts.try_,
         idle_timeout=timeouts.idle,
+        hedge=policy_of(spec.hedge_over(first)),
         streams=MethodSet(timeouts.streams) if timeouts.streams else None,
         rewrite=_rewrite(spec),
         plain=spec.rewrite is None and common["request_headers"] is None,

@@ -105,6 +105,7 @@ class ClusterViews:
             },
             "shed": _shed(cluster),
             "rejection_probability": _rejection(cluster, self._operations.runtime.clock()),
+            "hedging": _hedging(cluster, self._operations.runtime.clock()),
             "latency_ms": {
                 "p50": round(cluster.durations.quantile(0.5) * 1000, 3),
                 "p99": round(cluster.durations.quantile(0.99) * 1000, 3),
@@ -155,6 +156,16 @@ def _rejection(cluster: Cluster, now: float) -> dict[str, float] | None:
     if admission is None:
         return None
     return {name: round(admission.probability(priority, now), 3) for priority, name in enumerate(PRIORITIES)}
+
+
+def _hedging(cluster: Cluster, now: float) -> dict[str, Any] | None:
+    """What became of hedges, and latency as they see it: null while too little is known."""
+    hedging = cluster.hedging
+    if hedging is None:
+        return None
+    known = {f"p{percent}": hedging.latencies.quantile(percent / 100, now) for percent in (50, 95, 99)}
+    latency = {name: None if value is None else round(value * 1000, 3) for name, value in known.items()}
+    return {"latency_ms": latency, "results": dict(hedging.results)}
 
 
 def _connections(endpoint: Endpoint) -> dict[str, int]:

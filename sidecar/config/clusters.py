@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
 from sidecar.codec.grpc import STATUS_NAMES
+from sidecar.config.hedge import HedgeEntry
 from sidecar.config.overload import AdaptiveEntry, AdmissionEntry, Shares
 from sidecar.config.shape import BalanceKey, Bind, Grpc, Path, Repeatable, Section, Target, Text, nearest, word
 from sidecar.config.tls import Tls
@@ -244,6 +245,9 @@ class ClusterKeys(Section):
     balance: Balance = Field(default_factory=Balance.model_construct, description="How an endpoint is picked.")
     timeouts: Timeouts = Field(default_factory=Timeouts.model_construct, description="Bounds in time.")
     retry: Retry = Field(default_factory=Retry.model_construct, description="What is tried again, and how often.")
+    hedge: HedgeEntry = Field(
+        None, description="true or a mapping: tries what is slow a second time; off unless given."
+    )
     breaker: Breaker = Field(default_factory=Breaker.model_construct, description="When an endpoint is left alone.")
     limits: Limits = Field(
         default_factory=Limits.model_construct, description="Beyond these the answer is overloaded, at once."
@@ -274,6 +278,12 @@ class Cluster(ClusterKeys):
                 raise BadValueError(f"endpoint {name} is listed twice", "use weight for a larger share")
             seen.add(name)
         return endpoints
+
+    @model_validator(mode="after")
+    def _hedge_is_a_try(self) -> "Cluster":
+        if self.hedge is not None and self.retry.attempts < 2:
+            raise BadValueError("hedge needs retry.attempts of 2 or more", "a hedge counts as a try")
+        return self
 
     @model_validator(mode="after")
     def _check_can_verify(self) -> "Cluster":

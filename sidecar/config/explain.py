@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from sidecar.config.clusters import Cluster
 from sidecar.config.conditions import conditions
 from sidecar.config.listeners import Listener, Match, Route
 from sidecar.config.schema import Spec
 from sidecar.config.secrets import without_credentials
-from sidecar.config.units import BadValueError
+from sidecar.config.units import BadValueError, format_duration
 from sidecar.model.head import RequestHead
 from sidecar.policy.destinations import Destinations
 from sidecar.policy.idempotency import Idempotency
@@ -172,6 +173,7 @@ def _targets(spec: Spec, route: Route | None, head: RequestHead) -> dict[str, di
             "timeouts": _plain(timeouts),
             "retry": {**_plain(retry), "budget": _plain(cluster.retry.budget)},
             "may run twice": "yes" if repeatable else "no: tried again only when it provably did not run",
+            "hedge": _hedge(route, first, cluster, repeatable),
             "breaker": _plain(cluster.breaker),
             "limits": _plain(cluster.limits),
             "admission": "off" if cluster.admission is None else _plain(cluster.admission),
@@ -179,6 +181,18 @@ def _targets(spec: Spec, route: Route | None, head: RequestHead) -> dict[str, di
         }
     shown: dict[str, dict[str, Any]] = _without(targets, spec.secrets)
     return shown
+
+
+def _hedge(route: Route, first: Cluster, cluster: Cluster, repeatable: bool) -> Any:
+    """When a slow first try gets a second one beside it. What it may cost is each cluster's own."""
+    if cluster.hedge is None:
+        return "off"
+    after = route.hedge_over(first)
+    if after is None:
+        return "off: this route wants none" if route.hedge is not None else "off: retry.attempts is 1"
+    if not repeatable:
+        return "off for this request: it must not run twice"
+    return {**_plain(cluster.hedge), "after": after if isinstance(after, str) else format_duration(after)}
 
 
 def _without(value: Any, secrets: frozenset[str]) -> Any:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sidecar.config.clusters import Attempts, GrpcCode, Retry, RetryOn, Timeouts, _Growing
+from sidecar.config.clusters import Attempts, Cluster, GrpcCode, Retry, RetryOn, Timeouts, _Growing
+from sidecar.config.hedge import NEVER, RouteHedgeEntry
 from sidecar.config.pressure import ListenerTimeouts
 from sidecar.config.shape import (
     Allowed,
@@ -223,6 +224,7 @@ class Route(Section):
     timeout: GivenTimeout = Field(None, description="Short for timeouts.request.")
     timeouts: RouteTimeouts | None = Field(None, description="Changes to the cluster's timeouts.")
     retry: RouteRetry | None = Field(None, description="Changes to the cluster's retry.")
+    hedge: RouteHedgeEntry = Field(None, description="false, or a change to the cluster's hedge.")
     priority: Annotated[str, *word(*PRIORITIES)] = Field(
         "default",
         description="Of requests that do not say it themselves: critical, default or sheddable. Default default.",
@@ -245,6 +247,13 @@ class Route(Section):
     def retry_over(self, base: Retry) -> Retry:
         """The retry that this route has when it goes to a cluster with `base`."""
         return base if self.retry is None else self.retry.over(base)
+
+    def hedge_over(self, base: Cluster) -> float | str | None:
+        """After what a request of this route is hedged when it goes to `base`; None for never."""
+        if base.hedge is None or self.retry_over(base.retry).attempts < 2:
+            return None  # a hedge counts as a try
+        after = base.hedge.after if self.hedge is None else self.hedge.after
+        return None if after == NEVER else after
 
     def timeouts_over(self, base: Timeouts) -> Timeouts:
         """The timeouts that this route has when it goes to a cluster with `base`."""

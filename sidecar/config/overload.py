@@ -10,7 +10,7 @@ from sidecar.policy.adaptive import AdaptivePolicy
 from sidecar.policy.admission import AdmissionPolicy
 
 
-def _switched(value: object) -> object:
+def switched(value: object) -> object:
     """`true` is the section with its defaults, `false` is none."""
     if value is True:
         return {}
@@ -82,5 +82,5 @@ class Admission(Section):
         )
 
 
-AdaptiveEntry = Annotated[Adaptive | None, BeforeValidator(_switched, json_schema_input_type=bool | Adaptive | None)]
-AdmissionEntry = Annotated[Admission | None, BeforeValidator(_switched, json_schema_input_type=bool | Admission | None)]
+AdaptiveEntry = Annotated[Adaptive | None, BeforeValidator(switched, json_schema_input_type=bool | Adaptive | None)]
+AdmissionEntry = Annotated[Admission | None, BeforeValidator(switched, json_schema_input_type=bool | Admission | None)]

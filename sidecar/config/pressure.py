@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sidecar.config.overload import _switched
+from sidecar.config.overload import switched
 from sidecar.config.shape import Section
 from sidecar.config.units import BadValueError, Duration, PositiveDuration, Size
 from sidecar.policy.pace import Pace
@@ -103,4 +103,4 @@ class ListenerTimeouts(Section):
         return Pace(self.first, self.header, self.body, self.idle, self.write, self.min_rate)
 
 
-OverloadEntry = Annotated[Overload | None, BeforeValidator(_switched, json_schema_input_type=bool | Overload | None)]
+OverloadEntry = Annotated[Overload | None, BeforeValidator(switched, json_schema_input_type=bool | Overload | None)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from sidecar.config.errors import Place, Problem, Step, path_text
 from sidecar.config.grammar import parse_bind
+from sidecar.config.hedge import NEVER
 from sidecar.config.schema import Spec
 from sidecar.config.shape import nearest
 from sidecar.config.units import BadValueError
@@ -38,6 +39,9 @@ def check_spec(spec: Spec) -> list[Problem]:
         for index, route in enumerate(listener.routes):
             # The first target's policies are the route's.
             for target in list(route.to or ())[:1]:
+                if route.hedge is not None and route.hedge.after != NEVER and spec.clusters[target].hedge is None:
+                    where = ("listeners", name, "routes", index, "hedge")
+                    problems.append(Problem(where, f"cluster {target} has no hedge", "set it on the cluster too"))
                 backoff = route.retry_over(spec.clusters[target].retry).backoff
                 if backoff.max < backoff.base:
                     path = ("listeners", name, "routes", index, "retry", "backoff")

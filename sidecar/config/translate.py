@@ -6,13 +6,19 @@ from pydantic import BaseModel
 
 from sidecar.config.clusters import ClusterKeys, Retry, Timeouts
 from sidecar.config.errors import Problem, Step
+from sidecar.config.hedge import Hedge, RouteHedge
 from sidecar.config.listeners import Route, RouteRetry, RouteTimeouts
 from sidecar.config.schema import Spec
 from sidecar.config.shape import nearest
 from sidecar.config.units import BadValueError
 
 # What a route cannot change, because the cluster's endpoints share it.
-_NARROWED: dict[type[BaseModel], type[BaseModel]] = {Route: ClusterKeys, RouteRetry: Retry, RouteTimeouts: Timeouts}
+_NARROWED: dict[type[BaseModel], type[BaseModel]] = {
+    Route: ClusterKeys,
+    RouteRetry: Retry,
+    RouteTimeouts: Timeouts,
+    RouteHedge: Hedge,
+}
 
 _REASONS = {
     "missing": "is required",

@@ -21,6 +21,8 @@ _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DECIMAL_SIZE = re.compile(r"([0-9]{1,15})\s*([kKmMgG])i?[bB]?")
 _LARGEST = 1 << 50
 
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s?%")
+
 
 class BadValueError(ValueError):
     """A value that cannot stand. `hint` says what to write, or is empty."""
@@ -109,6 +111,25 @@ def format_size(size: int) -> str | int:
     return f"{size}B"
 
 
+def parse_percent(value: object) -> float:
+    """A share from 0 to 1, of `5%` or 0.05; BadValueError for anything else."""
+    share = value
+    if isinstance(value, str):
+        match = _PERCENT.fullmatch(value)
+        if match is None:
+            raise BadValueError(f"{shown(value)} is no share", "write 5% or 0.05")
+        share = float(match[1]) / 100
+    if type(share) not in (int, float) or not 0 <= share <= 1:  # type: ignore[operator]
+        hint = f"write {value}%" if type(value) in (int, float) and 1 < value <= 100 else "write 5% or 0.05"  # type: ignore[operator]
+        raise BadValueError(f"{shown(value)} is no share", hint)
+    return float(share)  # type: ignore[arg-type]
+
+
+def format_percent(share: float) -> str:
+    """The share as people say it."""
+    return f"{share * 100:.9g}%"
+
+
 def shown(value: object) -> str:
     """A value as an error message quotes it: printable and short."""
     text = repr(value)
@@ -132,6 +153,10 @@ _SIZE_SCHEMA: dict[str, Any] = {
     "anyOf": [{"type": "string", "pattern": r"^\d+(B|KiB|MiB|GiB)?$"}, {"type": "integer", "minimum": 0}],
     "examples": ["256KiB", "1MiB"],
 }
+_PERCENT_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s?%$"}, {"type": "number", "minimum": 0, "maximum": 1}],
+    "examples": ["5%", 0.05],
+}
 
 _AS_DURATION = PlainSerializer(format_duration)
 
@@ -145,7 +170,11 @@ PositiveDuration = Annotated[
 Timeout = Annotated[float, PlainValidator(parse_timeout), _AS_DURATION, WithJsonSchema(_TIMEOUT_SCHEMA)]
 # Bytes.
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size), WithJsonSchema(_SIZE_SCHEMA)]
-# The same where it may also not be given: None = not given, 0.0 = given as "no limit".
+# A share from 0.0 to 1.0.
+Percent = Annotated[
+    float, PlainValidator(parse_percent), PlainSerializer(format_percent), WithJsonSchema(_PERCENT_SCHEMA)
+]
+# The same as Timeout where it may also not be given: None = not given, 0.0 = given as "no limit".
 GivenTimeout = Annotated[
     float | None,
     PlainValidator(parse_timeout),

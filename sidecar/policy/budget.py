@@ -45,6 +45,15 @@ class Budget:
         self._window.hits += 1
         return True
 
+    @property
+    def ever(self) -> int:
+        """How many requests there were since the start."""
+        return self._window.total
+
+    def requests(self, now: float) -> int:
+        """How many requests there were in the last 10 s."""
+        return self._window.counts(now)[0]
+
     def remaining(self, now: float) -> float:
         """How many retries are allowed at `now`, never below 0."""
         requests, retries = self._window.counts(now)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.model.outcome import Failure, Verdict
 from sidecar.policy.adaptive import AdaptiveLimit
+from sidecar.policy.breaker import CLOSED
+from sidecar.policy.hedge import Latencies
 from sidecar.policy.priority import PRIORITIES, SHEDDABLE, priority_of, refuses
 from sidecar.proxy.route import Route
 from sidecar.upstream.cluster import Cluster
@@ -61,6 +63,17 @@ def spared(exchange: "Exchange", cluster: Cluster, route: Route, now: float) -> 
     return bool(runtime.pressure) or full or (admission is not None and admission.probability(priority, now) > 0.0)
 
 
+def strained(exchange: "Exchange", cluster: Cluster, route: Route, now: float) -> bool:
+    """Whether this is no time to ask twice for what was not refused yet: the request is
+    sheddable, or one that is would not get in everywhere, or most endpoints are out."""
+    if exchange.runtime.pressure or _priority(exchange, route) == SHEDDABLE:
+        return True
+    closed = sum(endpoint.breaker.state == CLOSED for endpoint in cluster.endpoints)
+    if 2 * closed < len(cluster.endpoints) or not cluster.requests.has_room(SHEDDABLE):
+        return True
+    return cluster.admission is not None and cluster.admission.probability(SHEDDABLE, now) > 0.0
+
+
 def learn(exchange: "Exchange", cluster: Cluster, now: float) -> None:
     """What an exchange that was let in came to. Called while it still holds its place."""
     served = _served(exchange)
@@ -72,6 +85,22 @@ def learn(exchange: "Exchange", cluster: Cluster, now: float) -> None:
             cluster.follow()
     if cluster.admission is not None and exchange.number and served is not None:
         cluster.admission.record(served, now)
+    if cluster.hedging is not None and not (exchange.streaming or exchange.tunnel):
+        _tell_latencies(exchange, cluster.hedging.latencies, now)
+
+
+def _tell_latencies(exchange: "Exchange", latencies: Latencies, now: float) -> None:
+    """How long each try took to its answer. One that a hedge has outrun, or that had no
+    answer in time, would have taken longer: left out, those would make the tail look
+    shorter with every hedge. Of hedges themselves only the quick ones are ever known."""
+    last = exchange.attempt
+    if last is not None and last.verdict is Verdict.SUCCESS and not last.is_hedge:
+        latencies.add(last.latency, now)
+    outrun = last is not None and exchange.failure is None
+    for attempt in exchange.attempts:
+        late = attempt.failure is Failure.TIMEOUT or (outrun and attempt.failure is Failure.CANCELLED)
+        if late and not attempt.is_hedge:
+            latencies.add(attempt.ended - attempt.started, now)
 
 
 def _heed(adaptive: AdaptiveLimit, exchange: "Exchange", served: bool | None, in_flight: int, now: float) -> bool:

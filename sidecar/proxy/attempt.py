@@ -27,6 +27,8 @@ _NOTHING: list[bytes] = []
 class Attempt:
     """Receiver and Waiter. `latency` is the time to the response head in seconds."""
 
+    is_hedge = False
+
     __slots__ = (
         "code",
         "committed",
@@ -117,7 +119,7 @@ class Attempt:
 
     def on_turn_end(self) -> None:
         """The head of a gRPC answer came with nothing behind it: a stream."""
-        if not self.told and self.failure is None and self.exchange.attempt is self:
+        if not self.told and self.failure is None and (self.exchange.attempt is self or not self.settled):
             self.told = True
             if self.head is not None and head_is_grpc(self.head):
                 self.exchange.saw_stream()
@@ -175,7 +177,7 @@ class Attempt:
     def on_crash(self, error: Exception) -> None:
         """What was told here met a bug of ours."""
         exchange = self.exchange
-        if exchange.attempt is self:
+        if exchange.attempt is self or not self.settled:
             exchange.on_crash(error)
         else:
             exchange.runtime.on_crash(error)
@@ -221,3 +223,10 @@ class Attempt:
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.reset(Failure.CANCELLED)
+
+
+class Hedge(Attempt):
+    """A second try beside one that is slow."""
+
+    __slots__ = ()
+    is_hedge = True

@@ -5,7 +5,8 @@ coroutine (PEP 342: a generator that waits where it says `yield`), from within t
 own callbacks. There is no Task and no hop through the event loop. See docs/life-of-a-request.md.
 
 Beside it: waiting.py (events, timers, deadlines), upload.py (the request's body),
-judge.py (verdicts and retries), heads.py and local.py (what the client is told).
+judge.py (verdicts and retries), race.py (hedges), heads.py and local.py (what the client
+is told).
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -25,6 +26,7 @@ from sidecar.proxy.events import DEADLINE, END, FAILED, GONE, HEAD, IDLE, START,
 from sidecar.proxy.heads import client_head, outgoing_head
 from sidecar.proxy.judge import client_time_is_over, count_skipped, delay_before_retry, verdict_of
 from sidecar.proxy.local import refuse_by_a_bug, send_failure, send_fixed, send_late_failure
+from sidecar.proxy.race import Race, patience
 from sidecar.proxy.route import Route, Target, is_grpc_head
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.upload import Upload
@@ -108,7 +110,7 @@ class Exchange(Waiting):
         self.client_deadline = 0.0
         self._deadline_token = 0
         self._timer_token = 0
-        self._inbox = None
+        self.inbox = None
         self._running = False
         self._done = False
         self._coroutine = self._path()
@@ -178,10 +180,10 @@ class Exchange(Waiting):
             stream = pool.acquire(attempt, now, repeatable)
             event: int | None = STREAM
             if stream is None:
-                self._arm(cluster.connect_timeout)
-                event = self._inbox.pop(0) if self._inbox else (yield)
-                self._disarm()
-                if event != STREAM and event != FAILED:
+                self.arm(patience(self, attempt, route, cluster, cluster.connect_timeout))
+                event = self.inbox.pop(0) if self.inbox else (yield)
+                self.disarm()
+                if event != STREAM and event != FAILED and not (event == TIMER and route.hedge is not None):
                     pool.leave(attempt)
                     if event == TIMER:
                         # Without a dial it waited for our own connection limit.
@@ -193,20 +195,25 @@ class Exchange(Waiting):
 
             # send, then wait for the head
             if event == STREAM:
-                self._send(attempt, route)
-                if route.try_timeout and not self.streaming:
-                    self._arm(route.try_timeout)
-                event = self._inbox.pop(0) if self._inbox else (yield)
+                self.send(attempt, route)
+                if route.timed and not self.streaming:
+                    bound = patience(self, attempt, route, cluster, route.try_timeout)
+                    if bound:
+                        self.arm(bound)
+                event = self.inbox.pop(0) if self.inbox else (yield)
                 if self._timer_token:
-                    self._disarm()
+                    self.disarm()
             if event != HEAD:
+                if event == TIMER and route.hedge is not None:
+                    # hedge: the first is slow, so another one beside it; the better of the two goes on
+                    attempt, event = yield from Race(self, attempt, route, cluster, protocol).run(key)
                 if event == GONE:
                     self._cancelled(attempt)
                     return
                 if event == IDLE:
                     attempt.failure = Failure.IDLE_TIMEOUT
                 elif event in (TIMER, DEADLINE) and attempt.failure is None:
-                    attempt.failure = self._late()
+                    attempt.failure = self.late()
 
             # judge and retry: or be content with what there is, unless that is nothing
             # but a gRPC status
@@ -223,12 +230,12 @@ class Exchange(Waiting):
             failure = attempt.failure or failure
             if delay is None:
                 break
-            self._settle(attempt, verdict_of(self, attempt))
-            self._keep_answer(attempt)
+            self.settle(attempt, verdict_of(self, attempt))
+            self.keep_answer(attempt)
             if delay > 0:
-                self._arm(delay)
-                event = self._inbox.pop(0) if self._inbox else (yield)
-                self._disarm()
+                self.arm(delay)
+                event = self.inbox.pop(0) if self.inbox else (yield)
+                self.disarm()
                 now = runtime.turn.now
                 if event == GONE:
                     self._cancelled(None)
@@ -251,7 +258,7 @@ class Exchange(Waiting):
 
         # relay: body chunks go from stream to stream; only the end comes back here
         while not attempt.finished or (self.tunnel and not self.request_ended):
-            event = self._inbox.pop(0) if self._inbox else (yield)
+            event = self.inbox.pop(0) if self.inbox else (yield)
             if event == GONE:
                 self._cancelled(attempt)
                 return
@@ -261,7 +268,7 @@ class Exchange(Waiting):
 
         # settle and finish
         plain = self.status < 400 and not self.grpc
-        self._settle(attempt, _SUCCESS if plain else verdict_of(self, attempt))
+        self.settle(attempt, _SUCCESS if plain else verdict_of(self, attempt))
         self.code = attempt.code or 0
         if not (self.request_ended and attempt.sent):
             attempt.give_back()
@@ -287,13 +294,13 @@ class Exchange(Waiting):
         attempt = self.attempt = Attempt(self, endpoint, self.number, permit, now)
         return attempt
 
-    def _send(self, attempt: Attempt, route: Route) -> None:
+    def send(self, attempt: Attempt, route: Route) -> None:
         """Head, the body so far, then whatever comes (`on_data`)."""
         stream = attempt.stream
         attempt.sent = True
         head = self.head
-        if not route.plain or self.number > 1 or (self.client_deadline and self.runtime.turn.now > self.started):
-            head = outgoing_head(self, route)
+        if not route.plain or attempt.number > 1 or (self.client_deadline and self.runtime.turn.now > self.started):
+            head = outgoing_head(self, route, attempt.number)
         upload = self.upload
         if upload is None:
             stream.send_head(head, True)
@@ -303,7 +310,7 @@ class Exchange(Waiting):
         if not whole:
             upload.replay(stream, self.request_ended)
 
-    def _keep_answer(self, attempt: Attempt) -> None:
+    def keep_answer(self, attempt: Attempt) -> None:
         """Keep the last real response until a later try has one: the client gets it
         when the tries run out."""
         self.attempt = None
@@ -324,7 +331,7 @@ class Exchange(Waiting):
     def _fall_back(self, attempt: Attempt | None) -> Attempt | None:
         """The last real response, when the tries ran out without a better one."""
         if attempt is not None:
-            self._settle(attempt, verdict_of(self, attempt))
+            self.settle(attempt, verdict_of(self, attempt))
             attempt.abandon()
         answer, self._answer = self._answer, None
         return answer if answer is not None and answer.failure is None else None
@@ -375,7 +382,7 @@ class Exchange(Waiting):
         breaker.record(attempt.permit, classify.of_status(head.status), now)
         attempt.permit = breaker.admit(now) if breaker.state == CLOSED else REFUSED
 
-    def _settle(self, attempt: Attempt, verdict: Verdict) -> None:
+    def settle(self, attempt: Attempt, verdict: Verdict) -> None:
         """Tell breaker, balancer and meters, exactly once per try."""
         if attempt.settled:
             return
@@ -402,7 +409,7 @@ class Exchange(Waiting):
         send_failure(self, failure)
         self._finish()
 
-    def _late(self) -> Failure:
+    def late(self) -> Failure:
         """Whose time was over: a client that is not done asking keeps its endpoint waiting."""
         upload = self.upload
         if upload is None or self.request_ended or upload.is_paused or not self.bytes_in:
@@ -418,7 +425,7 @@ class Exchange(Waiting):
         attempt.failure = failure
         # A stream that its client wanted no longer than this says nothing of its endpoint.
         expired = event == DEADLINE and self.streaming
-        self._settle(attempt, _IGNORED if expired else verdict_of(self, attempt))
+        self.settle(attempt, _IGNORED if expired else verdict_of(self, attempt))
         attempt.abandon()
         send_late_failure(self, failure)
         self._finish()
@@ -435,7 +442,7 @@ class Exchange(Waiting):
             if expired and not self.streaming and not self._has_message():
                 attempt.failure = Failure.TIMEOUT
                 verdict = verdict_of(self, attempt)
-            self._settle(attempt, verdict)
+            self.settle(attempt, verdict)
             attempt.abandon()
         if self._answer is not None:
             self._answer.abandon()
@@ -462,14 +469,14 @@ class Exchange(Waiting):
         if self._done:
             return
         attempt = self.attempt
-        steps: list[Callable[[], None]] = [partial(self._tell, failure, attempt), self._finish, self._coroutine.close]
+        steps: list[Callable[[], None]] = [partial(self._tell, failure, attempt), self._finish]
         if self._answer is not None:
             steps.insert(0, self._answer.abandon)
         if attempt is not None:
             leave = [partial(pool.leave, attempt) for pool in attempt.endpoint.pools.values()]
-            steps = [*leave, partial(self._settle, attempt, _IGNORED), attempt.abandon, *steps]
-        if self._running:
-            steps.pop()  # it has ended by itself: its bug it was
+            steps = [*leave, partial(self.settle, attempt, _IGNORED), attempt.abandon, *steps]
+        if not self._running:  # else it has ended by itself: its bug it was
+            steps.insert(0, self._coroutine.close)  # first, for a race lets go of its tries
         for step in steps:
             try:
                 step()
@@ -504,7 +511,7 @@ class Exchange(Waiting):
             runtime.timers.cancel(self._deadline_token)
             self._deadline_token = 0
         if self._timer_token:
-            self._disarm()
+            self.disarm()
         cluster = self.cluster
         if self._admitted and cluster is not None:
             if cluster.learning:

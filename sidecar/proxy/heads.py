@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
 
 
-def outgoing_head(exchange: "Exchange", route: Route) -> RequestHead:
-    """The head of this try: the client's own where nothing asks for a change."""
+def outgoing_head(exchange: "Exchange", route: Route, number: int) -> RequestHead:
+    """The head of try `number`: the client's own where nothing asks for a change."""
     head = exchange.head
     if route.rewrite is not None:
         head = _rewritten(head, route.rewrite)
     headers = head.headers
     if route.request_headers is not None:
         headers = route.request_headers.apply(headers)
-    number = exchange.number
     if number > 1:
         headers = replace(headers, b"x-sidecar-attempt", b"%d" % number)
         if exchange.bytes_in or exchange.request_ended:

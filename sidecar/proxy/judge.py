@@ -38,7 +38,7 @@ def delay_before_retry(
     policy = route.retry
     if policy.attempts <= 1:
         return None
-    wanted, reason, processed = _wish(exchange, attempt, route)
+    wanted, reason, processed = wish(exchange, attempt, route)
     if not wanted:
         return None
     upload = exchange.upload
@@ -74,7 +74,7 @@ def delay_before_retry(
     return delay
 
 
-def _wish(exchange: "Exchange", attempt: "Attempt", route: Route) -> tuple[bool, str, bool]:
+def wish(exchange: "Exchange", attempt: "Attempt", route: Route) -> tuple[bool, str, bool]:
     """Whether the route wants another try after this one, why, and whether the
     endpoint may have processed it."""
     policy = route.retry

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sidecar.identity.clients import Clients
 from sidecar.model.head import RequestHead
 from sidecar.model.headers import Headers
+from sidecar.policy.hedge import HedgePolicy
 from sidecar.policy.idempotency import MethodSet
 from sidecar.policy.priority import DEFAULT, HEADER
 from sidecar.policy.retry import RetryPolicy
@@ -102,6 +103,7 @@ class Route:
     request_timeout: float = 15.0
     try_timeout: float = 0.0
     idle_timeout: float = 300.0
+    hedge: HedgePolicy | None = None
     streams: MethodSet | None = None
     rewrite: Rewrite | None = None
     request_headers: HeaderEdit | None = None
@@ -119,8 +121,11 @@ class Route:
     codes: dict[tuple[str, int], int] = field(default_factory=dict)
     # Whether requests go to a target as they come: nobody is kept out, no answer is fixed.
     direct: bool = field(init=False)
+    # Whether somebody looks at a try before its answer: it has its own bound, or a hedge is due.
+    timed: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "timed", bool(self.try_timeout) or self.hedge is not None)
         object.__setattr__(self, "direct", bool(self.targets) and not self.guards)
 
     def target(self, number: Callable[[], float]) -> Target:

@@ -32,7 +32,6 @@ class Waiting:
         "_deadline",
         "_deadline_token",
         "_done",
-        "_inbox",
         "_running",
         "_timer_token",
         "active_at",
@@ -42,6 +41,7 @@ class Waiting:
         "committed",
         "grpc",
         "head",
+        "inbox",
         "route",
         "runtime",
         "started",
@@ -67,21 +67,22 @@ class Waiting:
     _timer_token: int
     _coroutine: Generator[None, int | None, None]
     # Events that came while the coroutine was running.
-    _inbox: list[int | None] | None
+    inbox: list[int | None] | None
     _running: bool
     _done: bool
 
     # Events.
 
     def wake(self, attempt: "Attempt | None", event: int | None) -> None:
-        """Something happened; `attempt` says to whom, None for the exchange itself."""
-        if self._done or (attempt is not None and attempt is not self.attempt):
+        """Something happened; `attempt` says to whom, None for the exchange itself. Of
+        tries that are not the current one only a race wants to hear, while they last."""
+        if self._done or (attempt is not None and attempt is not self.attempt and attempt.settled):
             return
         if self._running:
             # Never re-entered: told at the next suspension.
-            if self._inbox is None:
-                self._inbox = []
-            self._inbox.append(event)
+            if self.inbox is None:
+                self.inbox = []
+            self.inbox.append(event)
             return
         self._running = True
         try:
@@ -99,10 +100,10 @@ class Waiting:
 
     # Timers.
 
-    def _arm(self, delay: float) -> None:
+    def arm(self, delay: float) -> None:
         self._timer_token = self.runtime.timers.add(delay, self)
 
-    def _disarm(self) -> None:
+    def disarm(self) -> None:
         if self._timer_token:
             self.runtime.timers.cancel(self._timer_token)
             self._timer_token = 0
@@ -215,5 +216,5 @@ class Waiting:
         self._becomes_stream(self.cluster)
         self.cluster.learn_stream(self.head.path)
         if self.attempt is not None and self.attempt.sent:
-            self._disarm()
+            self.disarm()
         self._bound_by_idle(self.runtime.turn.now)

@@ -190,6 +190,20 @@ class Collector(MetricSource):
                 family.add_metric,
             ),
         )
+        yield _family(
+            CounterMetricFamily(
+                "sidecar_hedges", "Second tries beside slow ones, made or not.", labels=["cluster", "result"]
+            ),
+            lambda family: _each(
+                (
+                    ((cluster.name, result), number)
+                    for cluster in clusters
+                    if cluster.hedging is not None
+                    for result, number in cluster.hedging.results.items()
+                ),
+                family.add_metric,
+            ),
+        )
         now = self._runtime.clock()
         yield _family(
             GaugeMetricFamily(

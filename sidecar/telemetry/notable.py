@@ -85,6 +85,7 @@ def _record(exchange: "Exchange", kind: str, time: datetime) -> dict[str, Any]:
     last = exchange.attempt
     if last is not None and last not in tries:
         tries.append(last)
+    tries.sort(key=lambda each: each.number)  # of two at once either may have ended first
     cluster = exchange.cluster
     record = {"kind": kind, **entry(exchange, time)}
     record["why"] = _why(exchange, tries)
@@ -101,6 +102,7 @@ def _try(exchange: "Exchange", attempt: "Attempt") -> dict[str, Any]:
     return {
         "number": attempt.number,
         "endpoint": attempt.endpoint.name,
+        "hedge": attempt.is_hedge,
         "verdict": verdict_name(attempt.verdict),
         "failure": attempt.failure.reason if attempt.failure is not None else None,
         "status": attempt.head.status if attempt.head is not None else None,
@@ -111,7 +113,10 @@ def _try(exchange: "Exchange", attempt: "Attempt") -> dict[str, Any]:
 
 def _why(exchange: "Exchange", tries: "list[Attempt]") -> str:
     """The same in one line, for people."""
-    parts = [f"try {each.number} at {each.endpoint.name}: {_outcome(each)}" for each in tries]
+    parts = [
+        f"try {each.number}{' (hedge)' if each.is_hedge else ''} at {each.endpoint.name}: {_outcome(each)}"
+        for each in tries
+    ]
     if exchange.refused:
         parts.append(f"breaker refused {', '.join(endpoint.name for endpoint in exchange.refused)}")
     if exchange.skipped is not None:

@@ -13,6 +13,7 @@ from sidecar.policy.admission import Admission
 from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
 from sidecar.policy.budget import Budget
 from sidecar.policy.destinations import Destinations
+from sidecar.policy.hedge import Hedging
 from sidecar.policy.limit import Limit
 from sidecar.policy.priority import PRIORITIES, PriorityLimit
 from sidecar.upstream.balance.base import Balancer
@@ -61,7 +62,8 @@ class Cluster:
         self.requests = requests
         self.adaptive: AdaptiveLimit | None = None
         self.admission: Admission | None = None
-        self.learning = False  # one of the two wants to hear of every request
+        self.hedging: Hedging | None = None
+        self.learning = False  # one of the three wants to hear of every request
         self.apart = 0  # requests in flight that are streams, which `adaptive` leaves alone
         self.connections = connections
         self.pending = pending
@@ -96,11 +98,19 @@ class Cluster:
 
     # How much is let in.
 
-    def regulate(self, adaptive: AdaptiveLimit | None, admission: Admission | None, maximum: int) -> None:
-        """Let the limit on requests follow latency, reject by success rate, or neither."""
+    def regulate(
+        self,
+        adaptive: AdaptiveLimit | None,
+        admission: Admission | None,
+        maximum: int,
+        hedging: Hedging | None = None,
+    ) -> None:
+        """Let the limit on requests follow latency, reject by success rate, try slow ones
+        twice, or none of it."""
         self.adaptive = adaptive
         self.admission = admission
-        self.learning = adaptive is not None or admission is not None
+        self.hedging = hedging
+        self.learning = adaptive is not None or admission is not None or hedging is not None
         self.requests.ask_always(admission is not None)
         self.requests.configure(maximum)
         self.follow()

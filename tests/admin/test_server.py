@@ -110,6 +110,7 @@ async def test_clusters(client: Client, parts: Parts) -> None:
             for by in ("requests", "adaptive", "admission", "pressure")
         },
         "rejection_probability": None,
+        "hedging": None,
         "latency_ms": {"p50": 250.0, "p99": 250.0},
     }
     assert endpoints[0] == {

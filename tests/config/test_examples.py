@@ -58,12 +58,12 @@ def _section_paths() -> list[tuple[Any, ...]]:
     route = ("listeners", "x", "routes", 0)
     below_cluster = [
         (), ("endpoints", 0), ("balance",), ("timeouts",), ("retry",), ("retry", "backoff"), ("retry", "budget"),
-        ("breaker",), ("breaker", "open"), ("limits",), ("health_check",), ("health_check", "http"),
+        ("hedge",), ("breaker",), ("breaker", "open"), ("limits",), ("health_check",), ("health_check", "http"),
         ("health_check", "grpc"), ("tls",),
     ]  # fmt: skip
     below_route = [
         (), ("match",), ("match", "headers", "x"), ("respond",), ("rewrite",), ("headers",), ("headers", "request"),
-        ("retry",), ("retry", "backoff"), ("timeouts",), ("redirect",),
+        ("retry",), ("retry", "backoff"), ("timeouts",), ("redirect",), ("hedge",),
     ]  # fmt: skip
     return [
         (), ("admin",), ("defaults",), ("listeners", "x"), ("listeners", "x", "tls"), ("listeners", "x", "clients"),
@@ -76,7 +76,7 @@ def test_the_reference_says_the_defaults() -> None:
     """What the reference's fully written cluster says is what a bare one has."""
     written = load_file(str(ROOT / "config" / "reference.yaml"), {}).clusters["users"]
     bare = load_text("clusters: {u: {endpoints: ['a:1']}}", "f", {}).clusters["u"]
-    for key in ("protocol", "balance", "timeouts", "retry", "breaker", "limits", "admission", "tls"):
+    for key in ("protocol", "balance", "timeouts", "retry", "breaker", "hedge", "limits", "admission", "tls"):
         assert getattr(written, key) == getattr(bare, key), key
 
 

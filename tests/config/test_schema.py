@@ -43,6 +43,7 @@ def test_a_cluster_with_endpoints_alone_has_the_contracts_defaults() -> None:
             "shares": {"sheddable": 0.8, "critical": 1.1},
         },
         "admission": None,
+        "hedge": None,
         "health_check": None,
         "tls": None,
     }

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sidecar.model.outcome import Failure
+from sidecar.policy.hedge import MADE, HedgePolicy, Hedging
 from sidecar.upstream.balance.peak_ewma import PeakEwma
 from tests.proxy.fakes import Client, Upstream
 from tests.proxy.world import World, message, policy
@@ -33,6 +34,7 @@ class Paths(RuleBasedStateMachine):
         consecutive=st.sampled_from([1, 5]),
         probes=st.integers(1, 2),
         replay=st.sampled_from([0, 8, 1 << 18]),
+        hedge=st.sampled_from([None, 0.0, 0.02, 0.2]),
         seed=st.integers(0, 1000),
     )
     def given(
@@ -45,6 +47,7 @@ class Paths(RuleBasedStateMachine):
         consecutive: int,
         probes: int,
         replay: int,
+        hedge: float | None,
         seed: int,
     ) -> None:
         request, of_try, idle = timeouts
@@ -57,9 +60,14 @@ class Paths(RuleBasedStateMachine):
             request_timeout=request,
             try_timeout=of_try,
             idle_timeout=idle,
+            hedge=None if hedge is None else HedgePolicy(quantile=0.5, seconds=hedge),
             balancer=lambda rng: PeakEwma(Random(seed)),
             seed=seed,
         )
+        self.hedging = Hedging(1.0, self.world.clock.now)
+        for _ in range(60):  # of which half took no longer
+            self.hedging.latencies.add(0.01, self.world.clock.now)
+        self.world.cluster.regulate(None, None, limits.get("requests", 1024), self.hedging)
         self.world.connector.by_hand = True
         self.clients: list[Client] = []
         self.sending: list[Client] = []
@@ -226,6 +234,17 @@ class Paths(RuleBasedStateMachine):
                 for earlier in stream.receiver.exchange.attempts:
                     assert earlier is stream.receiver or not earlier.failure.processed
 
+    @invariant()
+    def no_more_than_two_are_asked_at_once(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        under_way: dict[int, int] = {}
+        for stream in self.world.streams:
+            if stream.receiver is not None and not stream.over and not stream.receiver.settled:
+                exchange = id(stream.receiver.exchange)
+                under_way[exchange] = under_way.get(exchange, 0) + 1
+        assert max(under_way.values(), default=0) <= 2
+
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
@@ -239,6 +258,8 @@ class Paths(RuleBasedStateMachine):
         world.after(100.0)
         world.at_rest()
         assert len(world.finished_exchanges) == len(self.clients)
+        made = sum(self.hedging.results[result] for result in MADE)
+        assert made <= sum(max(0, each["attempts"] - 1) for each in world.finished_exchanges)
 
 
 Paths.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 
 from sidecar.model.outcome import Failure, Skipped, Verdict
+from sidecar.policy.hedge import MADE, NOT_MADE, Hedging
 from sidecar.policy.retry import RetryPolicy
 from sidecar.telemetry.collector import Collector
 from sidecar.telemetry.counts import code_name
@@ -96,6 +97,20 @@ def test_bounded_label_sets_begin_at_zero(parts: Parts) -> None:
     for reason in ("no_route", "bad_request", "too_large", "forbidden"):
         assert value(families, "sidecar_local_replies_total", cluster="", reason=reason) == 0
     assert value(families, "sidecar_attempt_duration_seconds_count", **one) == 0
+
+
+def test_hedges_are_told_where_they_are_on(parts: Parts) -> None:
+    users, orders = parts.cluster("users", "10.0.0.1:80"), parts.cluster("orders", "10.0.0.2:80")
+    users.regulate(None, None, 8, Hedging(0.05, parts.clock.now))
+    parts.go_live(route_to(users), route_to(orders, "out[1]"))
+    assert users.hedging is not None
+    users.hedging.results["won"] += 2
+
+    families = scrape(parts)
+
+    assert value(families, "sidecar_hedges_total", cluster="users", result="won") == 2
+    assert {sample.labels["result"] for sample in families["sidecar_hedges"].samples} == {*MADE, *NOT_MADE}
+    assert {sample.labels["cluster"] for sample in families["sidecar_hedges"].samples} == {"users"}
 
 
 def test_requests_are_counted_by_cluster_route_protocol_and_code(parts: Parts) -> None:

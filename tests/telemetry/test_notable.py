@@ -38,6 +38,7 @@ def test_a_retried_request_says_why(parts: Parts) -> None:
         {
             "number": 1,
             "endpoint": "10.0.0.1:80",
+            "hedge": False,
             "verdict": "failure",
             "failure": "reset",
             "status": None,
@@ -47,6 +48,7 @@ def test_a_retried_request_says_why(parts: Parts) -> None:
         {
             "number": 2,
             "endpoint": "10.0.0.2:80",
+            "hedge": False,
             "verdict": "success",
             "failure": None,
             "status": 200,
