@@ -133,6 +133,7 @@ class App:
             lambda: self._companion.alive,
         )
         self.runtime.tls.on_warning = lambda event, fields: log.warning(event, **fields)
+        self.runtime.abuse.on_warning = lambda fields: self.events.publish("http2_abuse", fields)
         self._certificates = Certificates(self.runtime.tls.expiries, self.events.publish)
         self._parts = Parts(
             self._connector,

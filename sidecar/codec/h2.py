@@ -25,6 +25,7 @@ from ngh2 import (
     InformationalResponseReceived,
     NoAvailableStreamIDError,
     PingAcknowledged,
+    PingReceived,
     RequestReceived,
     ResponseReceived,
     Role,
@@ -55,6 +56,7 @@ __all__ = [
     "InformationalResponseReceived",
     "NoAvailableStreamIDError",
     "PingAcknowledged",
+    "PingReceived",
     "RequestReceived",
     "ResponseReceived",
     "SettingsReceived",
@@ -92,10 +94,12 @@ _CLIENT = Configuration(
     max_inbound_header_list_size=_HARD_HEADER_LIST,
     # nghttp2 counts a partial read as a CONTINUATION frame; 64 KiB is four frames.
     max_continuations=64,
+    # What is of no use to anybody: PRIORITY, unknown types, empty DATA, malformed heads,
+    # streams over the limit. A burst, and so many a second.
+    glitch_rate_limit=(1_000, 100),
 )
-# A client that cancels many calls is a busy client, not CVE-2023-44487: the
-# listener is local. One that outruns even this is cut off by libnghttp2.
-_SERVER = replace(_CLIENT, stream_reset_rate_limit=(100_000, 10_000), glitch_rate_limit=(100_000, 10_000))
+# Our own budget is lower and gives the reason: see sidecar.policy.calm.
+_SERVER = replace(_CLIENT, stream_reset_rate_limit=(100_000, 10_000))
 
 _SERVER_SETTINGS = {
     Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
@@ -136,9 +140,22 @@ def stream_limit(settings: Mapping[int, int], before: int) -> int:
     return before if before >= 0 else 0x7FFFFFFF
 
 
+def abuse_reason(error: DenialOfServiceError) -> str:
+    """Which of its limits the library means; one of sidecar.policy.calm.REASONS."""
+    text = str(error)
+    if "CONTINUATION" in text:
+        return "continuation"
+    return "unread_answers" if "Flooding" in text else "header_list"
+
+
 def goaway(code: int, last_stream_id: int) -> bytes:
     """A GOAWAY frame (RFC 9113 6.8), for a connection whose library has given up."""
     return pack(">HBBBIII", 0, 8, 7, 0, 0, last_stream_id, code)
+
+
+def rst_stream(stream_id: int, code: int) -> bytes:
+    """A RST_STREAM frame (RFC 9113 6.4), for a stream that the library has forgotten."""
+    return pack(">HBBBII", 0, 4, 3, 0, stream_id, code)
 
 
 # Heads. Names that are fit to be sent: lower case, well-formed, and not

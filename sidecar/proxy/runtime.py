@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.identity.meters import TlsMeters
 from sidecar.model.readings import Readings
+from sidecar.policy.looks import Looks
 from sidecar.policy.places import Places
+from sidecar.proxy.abuse import Abuse
 
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
@@ -35,6 +37,9 @@ class Turn(Protocol):
 
     def at_end(self, waiting: Any) -> None:
         """Call `waiting.on_turn_end()` before the turn's output is written."""
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Call it in one of the next turns."""
 
 
 class Timers(Protocol):
@@ -65,12 +70,14 @@ class Runtime:
     """Clock, timers, randomness, the live snapshot and the process-wide switches."""
 
     __slots__ = (
+        "abuse",
         "clock",
         "connections",
         "draining",
         "gate",
         "in_flight",
         "internal_errors",
+        "looks",
         "notable",
         "on_crash",
         "places",
@@ -120,6 +127,9 @@ class Runtime:
         # Requests that no route took, by (protocol, code).
         self.unrouted: dict[tuple[str, int], int] = {}
         self.tls = TlsMeters(clock)
+        self.abuse = Abuse(clock)
+        # When connections are looked at more closely; see sidecar.wire.h2_watch.
+        self.looks = Looks()
         # Bugs of ours that were met while the process ran, and who logs them.
         self.internal_errors = 0
         self.on_crash: Callable[[BaseException], None] = lambda error: None

@@ -292,6 +292,14 @@ class Collector(MetricSource):
             ),
         )
         yield _family(
+            CounterMetricFamily(
+                "sidecar_http2_abuse",
+                "HTTP/2 connections that were ended for what their peer asked of us.",
+                labels=["side", "reason"],
+            ),
+            lambda family: _each(list(runtime.abuse.counts.items()), family.add_metric),
+        )
+        yield _family(
             CounterMetricFamily("sidecar_internal_errors", "Bugs that were met, each at the cost of one request."),
             lambda family: _each([((), runtime.internal_errors)], family.add_metric),
         )

@@ -136,4 +136,6 @@ def _is_bad(kind: str, fields: Mapping[str, Any]) -> bool:
             return bool(fields.get("level"))
         case "certificate":
             return fields.get("state") != "loaded"
+        case "http2_abuse":
+            return True
     return False

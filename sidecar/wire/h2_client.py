@@ -13,6 +13,7 @@ from sidecar.codec.h2 import (
     H2Error,
     InformationalResponseReceived,
     PingAcknowledged,
+    PingReceived,
     ResponseReceived,
     SettingsReceived,
     StreamClosed,
@@ -29,6 +30,7 @@ from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
 from sidecar.wire.h2_stream import H2ClientStream
+from sidecar.wire.peer import peer_of
 
 _KEEPALIVE_PING = b"keepaliv"
 # What may come behind the head of a response on its stream.
@@ -57,6 +59,8 @@ class H2ClientConnection(H2Connection):
     is alive: a PING without an answer within one interval ends it. 0.0 is off.
     """
 
+    side = "upstream"
+
     __slots__ = (
         "_announced",
         "_drain_told",
@@ -74,7 +78,7 @@ class H2ClientConnection(H2Connection):
     )
 
     def __init__(self, runtime: Runtime, owner: Owner, ping_interval: float = 0.0) -> None:
-        super().__init__(runtime, client_connection())
+        super().__init__(runtime, client_connection(), peer_opens=False, preface=0)
         self.owner = owner
         self.open_streams = 0
         self.idle_since = 0.0  # when its last stream ended, for the pool
@@ -219,18 +223,26 @@ class H2ClientConnection(H2Connection):
                             self._not_a_response(stream)
                 elif kind is StreamClosed:
                     stream = streams.pop(event.stream_id, None)
-                    if stream is not None:
+                    if stream is None:
+                        if event.error_code and not self.draining:
+                            self._closed_by_error(event)
+                    else:
                         self._release_slot()
                         if stream.remote_ended and not stream.held and not stream.blocked:
                             stream.closed = True
                             stream.receiver = None
                         else:
                             self._stream_closed(stream, self._why_closed(event))
+                            if event.error_code and event.local_error is None and not self.draining:
+                                self._closed_by_error(event)
                 elif kind is TrailersReceived:
                     stream = streams.get(event.stream_id)
                     if stream is not None:
                         self._on_trailers(stream, event.headers)
                 elif kind is WindowUpdated:
+                    self._updates -= 1
+                    if not self._updates:
+                        self._many_updates()
                     if self._blocked:
                         self._window_opened(event.stream_id)
                 else:
@@ -243,19 +255,26 @@ class H2ClientConnection(H2Connection):
         if kind is InformationalResponseReceived:
             self._on_informational(event)
         elif kind is StreamReset:
+            self._watch.ended(event.stream_id, by_peer=True)
             stream = self.streams.pop(event.stream_id, None)
             if stream is not None:
                 self._release_slot()
                 self._stream_closed(stream, upstream_failure(event.error_code, stream.answered))
         elif kind is SettingsReceived:
+            self.spend("settings")
             self._on_settings(event)
         elif kind is GoAwayReceived:
+            self.spend("goaway")
             self.drain()
+        elif kind is PingReceived:
+            self.spend("ping")
         elif kind is PingAcknowledged:
             self._ping_pending = False
         elif kind is ConnectionClosed:
             if event.error_code and not self.draining:
                 self._failure = Failure.PROTOCOL  # it was us who ended it
+                if event.error_code == ErrorCode.ENHANCE_YOUR_CALM:
+                    self._abused("useless_frames")
             self._ending = True
             if not self.dirty:
                 self.turn.mark(self)
@@ -334,9 +353,34 @@ class H2ClientConnection(H2Connection):
             except H2Error:
                 return
 
-    def _fail(self, error: H2Error) -> None:
+    # For the guard.
+
+    @property
+    def peer_name(self) -> str:
+        """The endpoint's address."""
+        return "" if self.transport is None else peer_of(self.transport)
+
+    def was_opened(self, stream_id: int, seen: int) -> bool:
+        """Whether a stream is not idle any more."""
+        return bool(stream_id & 1) and stream_id < self.h2.next_stream_id
+
+    def give_up(self, code: int, reason: str = "") -> None:
+        """End the connection for what the server does."""
         self._failure = Failure.PROTOCOL
-        super()._fail(error)
+        super().give_up(code, reason)
+
+    def _is_complete(self, stream: H2ClientStream) -> bool:
+        return stream.remote_ended
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The transport is gone. What the server has said before counts."""
+        if self._backlog or self._unread:
+            self.turn.begin()
+            try:
+                self._tell_rest()
+            finally:
+                self.turn.end()
+        super().connection_lost(error)
 
     def _lose_streams(self) -> None:
         unsent, self.unsent = self.unsent, []

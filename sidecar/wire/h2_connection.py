@@ -10,15 +10,14 @@ when the receiver took it, or when it resumes, or when its stream is gone: an
 unacknowledged byte would be lost to the connection's window for ever.
 """
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from sidecar.codec import h2
 from sidecar.codec.h2 import CONNECTION_WINDOW, Connection, ErrorCode, H2Error
 from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.h2_guard import MANY_EVENTS, Guarded
 from sidecar.wire.h2_stream import LOW_WATER, H2Stream
 from sidecar.wire.turn import BULK
 
@@ -30,7 +29,7 @@ _WRITE_HIGH = 512 * 1024
 _WRITE_LOW = 64 * 1024
 
 
-class H2Connection(asyncio.Protocol):
+class H2Connection(Guarded):
     """The shared half of a server's and a client's connection.
 
     `closed` is set once the transport is gone, `draining` once no new stream may
@@ -44,7 +43,6 @@ class H2Connection(asyncio.Protocol):
         "_check",
         "_ending",
         "_linger_token",
-        "_partial",
         "closed",
         "dirty",
         "draining",
@@ -57,7 +55,9 @@ class H2Connection(asyncio.Protocol):
         "write_paused",
     )
 
-    def __init__(self, runtime: Runtime, connection: Connection) -> None:
+    def __init__(self, runtime: Runtime, connection: Connection, peer_opens: bool, preface: int) -> None:
+        """`peer_opens` says that the peer is a client, whose bytes begin with a `preface`."""
+        super().__init__(runtime, peer_opens, preface)
         self.runtime = runtime
         self.turn = runtime.turn
         self.h2 = connection
@@ -69,7 +69,6 @@ class H2Connection(asyncio.Protocol):
         self.write_paused = False
         self._ending = False  # libnghttp2 is done: close once its output is written
         self._linger_token = 0
-        self._partial = False  # whether the last read ended inside a first frame
         # Streams that were asked to hold, and those of them that may have moved.
         self._blocked: dict[int, H2Stream] = {}
         self._check: dict[int, H2Stream] = {}
@@ -91,12 +90,19 @@ class H2Connection(asyncio.Protocol):
         turn.begin()
         if len(data) >= BULK:
             turn.bulky = True
+            self._large = True
+            if self._dense:
+                self.careful_from = 0.0
         try:
+            if turn.now >= self.careful_from:
+                data = self._carefully(data)
             connection = self.h2
             connection.receive_data(data)
             events = connection.events()
-            self._partial = not events
+            if len(events) > MANY_EVENTS:
+                events = self._in_parts(events)
             self._dispatch(events)
+            self._large = not events  # it ended inside a first frame
             if not self.dirty and connection.want_write:
                 turn.mark(self)
         except H2Error as error:
@@ -145,7 +151,10 @@ class H2Connection(asyncio.Protocol):
             # Writing an end closes streams.
             events = self.h2.events()
             if events:
-                self._dispatch(events)
+                if self._backlog:
+                    self._backlog += events  # it comes after what is not told yet
+                else:
+                    self._dispatch(events)
         except H2Error as error:
             self._fail(error)
             return
@@ -201,6 +210,7 @@ class H2Connection(asyncio.Protocol):
     def drop(self, stream: Any, code: int) -> None:
         """RST_STREAM, and forget the stream."""
         self.streams.pop(stream.id, None)
+        self._watch.ended(stream.id, by_peer=False)
         cut = not stream.remote_ended
         self._forget(stream)
         try:
@@ -317,21 +327,6 @@ class H2Connection(asyncio.Protocol):
         held = sum(stream.held for stream in self.streams.values())
         if self.h2.local_window_size + held < CONNECTION_WINDOW // 4:
             self.drain()
-
-    def _fail(self, error: H2Error) -> None:
-        """The library gave up on the peer's bytes: say why, and close."""
-        if self._ending or self.closed:
-            return
-        flood = isinstance(error, h2.DenialOfServiceError)
-        code = ErrorCode.ENHANCE_YOUR_CALM if flood else ErrorCode.PROTOCOL_ERROR
-        self._ending = True
-        self.draining = True
-        if self.transport is not None:
-            self.transport.write(h2.goaway(int(code), self._last_stream_id()))
-        self._end()
-
-    def _last_stream_id(self) -> int:
-        return 0
 
     def _end(self) -> None:
         """All was said: close the transport, and soon cut it."""

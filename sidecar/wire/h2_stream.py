@@ -108,6 +108,11 @@ class H2Stream:
         """Give the peer no more credit for this stream's body."""
         self.paused = True
 
+    @property
+    def may_get_data(self) -> bool:
+        """Whether DATA may come now (RFC 9113 8.1)."""
+        return True
+
     def resume(self) -> None:
         """Give it the credit that was held back, and go on."""
         self.paused = False
@@ -188,6 +193,11 @@ class H2ClientStream(H2Stream):
     __slots__ = ()
 
     connection: "H2ClientConnection"
+
+    @property
+    def may_get_data(self) -> bool:
+        """Behind the head of the answer."""
+        return self.answered
 
     def send_head(self, head: RequestHead, end: bool) -> None:
         """The request head; it takes the next stream number."""

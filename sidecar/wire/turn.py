@@ -115,6 +115,10 @@ class Turn:
         if not self.depth:
             self._schedule()
 
+    def later(self, callback: Callable[[], None]) -> None:
+        """Call it when whatever else is ready had its turn. It begins a turn of its own."""
+        self._loop.call_soon(callback)
+
     def _tell_end(self) -> None:
         waiting, self._at_end = self._at_end, []
         for one in waiting:

@@ -33,6 +33,9 @@ class FakeTurn:
     def at_end(self, waiting: Any) -> None:
         self.waiting.append(waiting)
 
+    def later(self, callback: Callable[[], None]) -> None:
+        """Nothing is read in parts."""
+
     def tell(self) -> bool:
         """Tell those who wait for the end of the turn; whether there were any."""
         waiting, self.waiting = self.waiting, []

@@ -12,7 +12,9 @@ import ngh2
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
+from sidecar.policy.looks import Looks
 from sidecar.policy.pace import Pace
+from sidecar.proxy.abuse import Abuse
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.h2_server import H2ServerConnection
 from sidecar.wire.turn import Turn
@@ -106,6 +108,8 @@ class FakeRuntime:
         self.slow: list[str] = []
         self.pressure = 0
         self.gate: Any = None
+        self.looks = Looks()
+        self.abuse = Abuse(self.clock)
 
     def on_crash(self, error: BaseException) -> None:
         self.crashes.append(error)
@@ -126,6 +130,7 @@ class FakeTransport:
         self.closing = False
         self.aborted = False
         self.unsent = 0
+        self.reading = True
         self.limits: tuple[int, int] | None = None
 
     def set_write_buffer_limits(self, high: int, low: int) -> None:
@@ -141,6 +146,14 @@ class FakeTransport:
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
+
+    def pause_reading(self) -> None:
+        assert self.reading, "paused twice"
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading, "resumed twice"
+        self.reading = True
 
     def take(self) -> bytes:
         data = bytes(self.written)
@@ -233,6 +246,8 @@ class _Wired:
             self.events += self.peer.events()
             if back and not self.lost and not self.transport.closing:
                 self.connection.data_received(back)
+                self.runtime.loop.run()
+                assert self.transport.reading or self.transport.closing, "it does not read any more"
             elif not data:
                 break
         return self.events[start:]
