@@ -74,5 +74,5 @@ def _labels(metric: Any) -> set[str]:
 def test_alerts_and_queries_use_metrics_that_exist() -> None:
     known = {next(names(row[0])) for row in marked(docs("operations.md"), "metrics")}
     text = text_of(docs("operations.md")) + "".join(block.text for block in blocks("yaml prometheus"))
-    used = set(re.findall(r"\bsidecar_[a-z_]+", text))
+    used = set(re.findall(r"\bsidecar_[a-z0-9_]+", text))
     assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} == known

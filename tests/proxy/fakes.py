@@ -5,6 +5,7 @@ nothing calls back before it returns, an ended or reset stream says nothing more
 """
 
 import heapq
+from collections.abc import Callable
 from typing import Any
 
 from sidecar.model.head import RequestHead, ResponseHead
