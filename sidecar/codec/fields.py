@@ -20,27 +20,35 @@ HOP_BY_HOP = frozenset(
 SPECIAL = HOP_BY_HOP | {b"content-length"}
 
 # Fields that `Connection` may name without effect: a client must not be able to
-# strip what the next hop decides by.
+# strip what the next hop decides by, or what a proxy before us said of the client.
 PROTECTED = frozenset(
     (
         b"authorization",
+        b"content-encoding",
         b"content-length",
+        b"content-range",
         b"content-type",
         b"cookie",
         b"forwarded",
         b"host",
         b"idempotency-key",
         b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-sidecar-attempt",
-        b"x-sidecar-attempts",
-        b"x-sidecar-error",
-        b"x-sidecar-retry-skipped",
+        b"x-real-ip",
     )
 )
+# And all whose names begin so.
+_PROTECTED_PREFIXES = (b"x-forwarded-", b"x-sidecar-")
 
 # Fields that may not come in a trailer section (RFC 9110 6.5.1): framing, routing
-# and authentication.
-NOT_IN_TRAILERS = HOP_BY_HOP | PROTECTED | {b"content-encoding", b"content-range", b"trailer"}
+# and authentication. What we say of a failure may: a gRPC call ends with it.
+_NOT_IN_TRAILERS = HOP_BY_HOP | PROTECTED | {b"set-cookie", b"trailer", b"x-sidecar-attempt", b"x-sidecar-priority"}
+
+
+def protected(name: bytes) -> bool:
+    """Whether a field goes on even where `Connection` names it."""
+    return name in PROTECTED or name.startswith(_PROTECTED_PREFIXES)
+
+
+def fit_for_trailers(name: bytes) -> bool:
+    """Whether a field may come in a trailer section."""
+    return name not in _NOT_IN_TRAILERS and not name.startswith(b"x-forwarded-")

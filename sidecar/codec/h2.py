@@ -38,7 +38,7 @@ from ngh2 import (
 )
 from ngh2 import NGH2Error as H2Error
 
-from sidecar.codec.fields import HOP_BY_HOP
+from sidecar.codec.fields import HOP_BY_HOP, fit_for_trailers
 from sidecar.codec.grpc import is_grpc
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Header, Headers, get
@@ -163,6 +163,7 @@ def rst_stream(stream_id: int, code: int) -> bytes:
 # of fields is let through by one call into C. Bounded, because peers choose names.
 _NAME = itemgetter(0)
 _known: set[bytes] = {b"content-length", b"content-type"}  # never `te`: its value decides
+_known_trailers: set[bytes] = set()
 _MAX_KNOWN = 4096
 _MAX_KNOWN_SIZE = 64
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -325,8 +326,13 @@ def response_fields(head: ResponseHead) -> Sequence[Header]:
 
 
 def trailer_fields(trailers: Headers) -> Headers:
-    """A trailer section: fields alone (RFC 9113 8.1)."""
-    return trailers if _known.issuperset(map(_NAME, trailers)) else sendable(trailers)
+    """A trailer section: of fields that may stand in one (RFC 9113 8.1, RFC 9110 6.5.1)."""
+    if _known_trailers.issuperset(map(_NAME, trailers)):
+        return trailers
+    kept = [pair for pair in sendable(trailers) if fit_for_trailers(pair[0])]
+    if len(_known_trailers) < _MAX_KNOWN:
+        _known_trailers.update(pair[0] for pair in kept if len(pair[0]) <= _MAX_KNOWN_SIZE)
+    return kept
 
 
 def sendable(headers: Headers) -> Headers:

@@ -7,9 +7,8 @@ to its pool only when both directions ended cleanly and nothing was left over.
 from typing import Any, Protocol
 
 from sidecar.codec import h1
-from sidecar.codec.fields import NOT_IN_TRAILERS
 from sidecar.model.head import RequestHead, ResponseHead
-from sidecar.model.headers import Headers, without
+from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
@@ -204,7 +203,6 @@ class H1ClientConnection(Paced):
         self._response_ended = True
         if self.receiver is None:
             return
-        trailers = without(trailers, NOT_IN_TRAILERS) if trailers else trailers
         if trailers:
             self.receiver.on_trailers(trailers)
         else:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sidecar.codec import h1
-from sidecar.codec.fields import NOT_IN_TRAILERS
 from sidecar.model.head import RequestHead, ResponseHead
-from sidecar.model.headers import Headers, get, without
+from sidecar.model.headers import Headers, get
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.policy.pace import Pace, Progress
@@ -218,7 +217,6 @@ class H1ServerConnection(Paced):
             self._enqueue("end", trailers, True)
         elif self.receiver is not None and not self._request_ended:
             self._request_ended = True
-            trailers = without(trailers, NOT_IN_TRAILERS) if trailers else trailers
             if trailers:
                 self.receiver.on_trailers(trailers)
             else:

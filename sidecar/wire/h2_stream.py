@@ -91,9 +91,10 @@ class H2Stream:
         if self.local_ended or self.closed:
             return
         connection = self.connection
+        fields = trailer_fields(trailers)
         try:
-            if trailers:
-                connection.h2.send_trailers(self.id, trailer_fields(trailers))
+            if fields:
+                connection.h2.send_trailers(self.id, fields)
             else:
                 connection.h2.send_data(self.id, b"", end_stream=True)
         except H2Error:

@@ -136,6 +136,10 @@ CHUNKS: Final[dict[str, Refused]] = {
     "a bare LF in an extension": chunked(b"5;a=\nb\r\nhello\r\n" + LAST),
     "a bare CR in an extension": chunked(b"5;a\rb\r\nhello\r\n" + LAST),
     "a NUL in an extension": chunked(b"5;a=\x00\r\nhello\r\n" + LAST),
+    "an extension over 1 KiB": chunked(b"5;a=" + b"x" * 1100 + b"\r\nhello\r\n" + LAST),
+    "an extension of 100 KiB": chunked(b"5;a=" + b"x" * 100_000 + b"\r\nhello\r\n" + LAST),
+    "an extension over 1 KiB behind the last chunk": chunked(b"5\r\nhello\r\n0;a=" + b"x" * 1100 + b"\r\n\r\n"),
+    "many extensions over 1 KiB on one chunk": chunked(b"5" + b";a=b" * 300 + b"\r\nhello\r\n" + LAST),
     "a bare LF behind the last chunk": chunked(b"5\r\nhello\r\n0\n\r\n"),
     "a bare LF behind the trailers": chunked(b"5\r\nhello\r\n0\r\n\n"),
     "a trailer with a space before the colon": chunked(b"0\r\nX-T : 1\r\n\r\n"),
@@ -143,9 +147,15 @@ CHUNKS: Final[dict[str, Refused]] = {
     "a folded trailer": chunked(b"0\r\nX-T: 1\r\n 2\r\n\r\n"),
     "a trailer with a NUL": chunked(b"0\r\nX-T: \x00\r\n\r\n"),
     "too many trailers": chunked(b"0\r\n" + b"X-T: 1\r\n" * 300 + b"\r\n")._replace(status=431, error=b"too_large"),
+    "too large trailers": chunked(b"0\r\n" + BIG_FIELD + b"\r\n")._replace(status=431, error=b"too_large"),
 }
 
 START_LINE: Final[dict[str, Refused]] = {
+    "HTTP/2.0": get(line=b"GET / HTTP/2.0"),
+    "HTTP/3.0": get(line=b"GET / HTTP/3.0"),
+    "HTTP/0.9 spelled out": get(line=b"GET / HTTP/0.9"),
+    "HTTP/0.9": Refused(b"GET /\r\n"),
+    "HTTP/0.9 with fields": Refused(b"GET /\r\n" + HOST + b"\r\n"),
     "HTTP/1.2": get(line=b"GET / HTTP/1.2"),
     "HTTP/1.10": get(line=b"GET / HTTP/1.10"),
     "HTTP/01.1": get(line=b"GET / HTTP/01.1"),

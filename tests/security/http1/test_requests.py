@@ -34,9 +34,10 @@ async def test_what_is_no_request_is_refused_and_nothing_of_it_goes_on(case: Ref
 
 
 async def test_a_refused_client_costs_the_next_one_nothing(scene: Scene) -> None:
+    assert (await say(scene.port, GOOD, 1)).statuses == [200]
     connections = len(scene.upstream.connections)
     before = scene.upstream.received
-    said = await say(scene.port, GOOD, 1)
-    assert said.statuses == [200]
+    assert (await say(scene.port, ALL["length: length, then chunked"].data)).statuses == [400]
+    assert (await say(scene.port, GOOD, 1)).statuses == [200]
     assert scene.upstream.received == before + b"GET /good HTTP/1.1\r\nhost: a\r\n\r\n"
     assert len(scene.upstream.connections) == connections

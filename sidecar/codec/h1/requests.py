@@ -1,0 +1,231 @@
+"""Requests as a server reads them (RFC 9112)."""
+
+import re
+from typing import Final
+
+import httptools
+
+from sidecar.codec.fields import SPECIAL, protected
+from sidecar.codec.h1.decoder import COUNTED, HELD, RAW, STOPPED, Decoder, HeadEnds, Scout
+from sidecar.codec.h1.encoding import TE
+from sidecar.codec.h1.limits import MAX_FIELDS, MAX_HEAD_BYTES, MAX_LINE_BYTES, H1Error, length_of
+from sidecar.codec.h1.sink import Sink
+from sidecar.model.head import RequestHead
+from sidecar.model.headers import Headers, tokens
+
+# RFC 3986 3.2: host and port, no user information, nothing that a log or an
+# HTTP/1 line could be split with.
+_AUTHORITY: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::\d{0,5})?")
+_ABSOLUTE: Final = re.compile(rb"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
+
+
+class RequestDecoder(Decoder):
+    """Requests of one downstream connection, pipelined ones in order.
+
+    `version` is "1.1" or "1.0" and `keep_alive` whether the connection may serve
+    another request; both are of the latest head.
+    """
+
+    __slots__ = ("_authority", "_held", "_url", "scheme", "version")
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._url = b""
+        self.version = "1.1"
+        self.scheme = b"http"  # of requests that do not say it: how the connection is made
+        self._authority = b""  # the last one that was found right: it seldom changes
+        self._held = b""
+        super().__init__()
+
+    def _new_parser(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+
+    def _keep_apart(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > MAX_HEAD_BYTES:
+            raise H1Error("too much data before the upgrade was answered")
+
+    @property
+    def holding(self) -> bool:
+        """Whether an upgrade request waits for its answer."""
+        return self._mode == HELD
+
+    @property
+    def awaiting_request(self) -> bool:
+        """Whether nothing of a next request was read yet."""
+        return self._ended and not self._begun and not self.holding
+
+    @property
+    def body_left(self) -> int:
+        """Bytes of the body that are still to come; -1 when nobody knows."""
+        return self._remaining
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        if len(self._url) > MAX_LINE_BYTES:
+            raise H1Error("the request target is too long", 414)
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        fields = self._fields
+        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS:
+            self._check_head_size()
+        self._begun = False
+        method = parser.get_method()
+        self.keep_alive = keep_alive = parser.should_keep_alive()
+        host = None
+        length: int | None = 0
+        kept: Headers = []
+        special: Headers = []
+        for pair in fields:
+            name = pair[0]
+            if name not in SPECIAL:
+                kept.append(pair)
+            elif name == b"host":
+                if host is not None:
+                    raise H1Error("more than one Host field")
+                host = pair[1]
+            elif name == b"content-length":
+                length = length_of(pair[1])
+                kept.append(pair)
+            else:
+                special.append(pair)
+        upgrade = b""
+        if special or not keep_alive:
+            # Only 1.1 is kept alive without a word about it.
+            self.version = parser.get_http_version()
+            _check_version(self.version)
+            length, upgrade, kept = self._read_special(special, kept, length)
+        else:
+            self.version = "1.1"
+        url = self._url
+        scheme = self.scheme
+        if method == b"CONNECT" or not url.startswith(b"/") or host is None or b"#" in url:
+            path, host, scheme = self._unusual_target(method, url, host)
+        else:
+            path = url
+        if host != self._authority:
+            if _AUTHORITY.fullmatch(host) is None:
+                raise H1Error("the host is no host[:port]")
+            self._authority = host
+        fields.clear()
+        self._url = b""
+        self._ended = end = length == 0 and not upgrade and method != b"CONNECT"
+        if not end:
+            self._expect_more(length)
+        self._sink.on_message_head(RequestHead(method, path, host, kept, scheme, length, upgrade), end)
+        if length is None:
+            raise HeadEnds  # chunks are not for llhttp
+
+    def _expect_more(self, length: int | None) -> None:
+        self._remaining = -1 if length is None else length
+        if self._mode != STOPPED and self._parser.should_upgrade():  # a CONNECT as well
+            if length != 0:
+                raise H1Error("CONNECT has no body")  # RFC 9110 9.3.6
+            self._mode = HELD
+
+    def _read_special(self, special: Headers, kept: Headers, length: int | None) -> tuple[int | None, bytes, Headers]:
+        """Fields of this connection alone: framing, upgrade, and what Connection names."""
+        upgrades: list[bytes] = []
+        named: list[bytes] = []
+        for pair in special:
+            name, value = pair
+            if name == b"connection":
+                named += tokens([pair], b"connection")
+            elif name == b"transfer-encoding":
+                if self.version == "1.0" or value.lower() != b"chunked" or length is None:
+                    raise H1Error("the only transfer coding here is one `chunked`, in HTTP/1.1")
+                length = None
+            elif name == b"upgrade":
+                upgrades += tokens([pair], b"upgrade")
+            elif name == b"te" and b"trailers" in tokens([pair], b"te"):
+                kept.append(TE)
+        if named:
+            # `Connection: te` is how HTTP/1 says TE; trailers are relayed, so it stays.
+            dropped = {name for name in named if name != b"te" and not protected(name)}
+            kept = [pair for pair in kept if pair[0] not in dropped]
+        upgrade = b""
+        if upgrades and self._parser.should_upgrade():
+            if length == 0 and self.version == "1.1":  # RFC 9110 7.8: 1.0 has no Upgrade
+                upgrade = b", ".join([each for each in upgrades if each != b"h2c"])
+            if not upgrade:
+                self._mode = STOPPED
+        return length, upgrade, kept
+
+    def _unusual_target(self, method: bytes, url: bytes, host: bytes | None) -> tuple[bytes, bytes, bytes]:
+        """Path, authority and scheme of a target that is no path (RFC 9112 3.2)."""
+        if host is None and self.version == "1.1":
+            raise H1Error("a request needs one Host field")
+        if method == b"CONNECT":
+            if not url.rpartition(b":")[2].isdigit():
+                raise H1Error("CONNECT needs host:port")
+            return b"", url, b"http"
+        if b"#" in url:
+            raise H1Error("the request target has a fragment")
+        if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
+            return url, host or b"", self.scheme
+        absolute = _ABSOLUTE.fullmatch(url)
+        if absolute is None or not absolute[2]:
+            raise H1Error("the request target is neither a path nor an http(s) URL")
+        # RFC 9112 3.2.2: absolute-form wins over Host, which is rewritten.
+        path = absolute[3]
+        if not path and method == b"OPTIONS":
+            path = b"*"  # RFC 9112 3.2.4
+        elif not path.startswith(b"/"):
+            path = b"/" + path
+        return path, absolute[2], absolute[1].lower()
+
+    def _go_on(self, data: bytes) -> None:
+        if self._begun:
+            version = self._parser.get_http_version()
+            # A line of HTTP/0.9 ends before its version: there is no head to wait for.
+            if version != "0.0" or b"\n" in data.lstrip(b"\r\n"):
+                _check_version(version)
+        super()._go_on(data)
+
+    def _scout(self) -> Scout:
+        return Scout(httptools.HttpRequestParser)
+
+    def _behind_head(self, rest: bytes) -> bytes:
+        self._enter_chunks()
+        return rest
+
+    def _after_upgrade(self, rest: bytes) -> bytes:
+        # llhttp stops behind the head of every request that has Upgrade fields or
+        # is a CONNECT, body or not. Those that may pass wait for their answer; the
+        # body of the others is read as if the field were not there.
+        if self._mode == HELD:
+            self._held = rest
+            return b""
+        if self._mode == STOPPED:
+            self._new_parser()
+            if self._remaining:
+                self._mode = COUNTED
+            else:
+                self._finish_message()
+        return rest
+
+    def upgraded(self) -> None:
+        """The answer was 101 (or 2xx to CONNECT): everything from here on is data."""
+        self._mode = RAW
+        held, self._held = self._held, b""
+        if held:
+            self._sink.on_message_data(held, False)
+
+    def take_held(self) -> bytes:
+        """The bytes behind a CONNECT, for whoever takes the connection over."""
+        held, self._held = self._held, b""
+        return held
+
+    def refused(self) -> None:
+        """The answer was no 101: what was held back is the next request."""
+        self._new_parser()
+        self._finish_message()
+        held, self._held = self._held, b""
+        if held:
+            self.feed(held)
+
+
+def _check_version(version: str) -> None:
+    if version not in ("1.1", "1.0"):
+        raise H1Error(f"HTTP/{version} is not spoken here")

@@ -1,0 +1,175 @@
+"""Responses as a client reads them (RFC 9112)."""
+
+import re
+from typing import Final
+
+import httptools
+
+from sidecar.codec.fields import SPECIAL, protected
+from sidecar.codec.h1.decoder import PARSED, RAW, Decoder, FinalScout, HeadEnds
+from sidecar.codec.h1.limits import MAX_FIELDS, MAX_HEAD_BYTES, H1Error, length_of
+from sidecar.codec.h1.sink import ResponseSink
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.headers import Headers, tokens
+
+_KEEP_ALIVE: Final = (b"connection", b"keep-alive")
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?i)timeout\s*=\s*(\d{1,6})")
+
+
+class ResponseDecoder(Decoder):
+    """Responses of one upstream connection, one per `expect`.
+
+    `keep_alive` says whether the connection may carry another request once the
+    message has ended; `idle_hint` is the server's `Keep-Alive: timeout` in
+    seconds, or 0; `until_close` that only the end of the connection ends the body.
+    """
+
+    __slots__ = ("_bodyless", "_upgrading", "idle_hint", "until_close")
+
+    def __init__(self, sink: ResponseSink) -> None:
+        self._sink = sink
+        self._bodyless = False
+        self._upgrading = False
+        self.until_close = False
+        self.idle_hint = 0
+        super().__init__()
+
+    def _new_parser(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+
+    @property
+    def between_messages(self) -> bool:
+        """Whether the last message was read to its end and nothing came behind it."""
+        return self._ended and not self._begun and self._mode == PARSED
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no byte came since the last head or message."""
+        return not self._begun
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether a 101 turned the connection into a pipe."""
+        return self._mode == RAW and not self.until_close
+
+    def expect(self, head: RequestHead) -> None:
+        """Say which request the next response answers."""
+        self._bodyless = head.method == b"HEAD"
+        self._upgrading = bool(head.upgrade)
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        fields = self._fields
+        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS:
+            self._check_head_size()
+        self._begun = False
+        status = parser.get_status_code()
+        self.keep_alive = keep_alive = parser.should_keep_alive()
+        length: int | None = None
+        kept: Headers = []
+        special: Headers = []
+        for pair in fields:
+            name = pair[0]
+            if name not in SPECIAL:
+                kept.append(pair)
+            elif name == b"content-length":
+                length = length_of(pair[1])
+                kept.append(pair)
+            elif pair != _KEEP_ALIVE:
+                special.append(pair)
+        chunked = False
+        if special:
+            chunked, kept = self._read_special(special, kept)
+        if not keep_alive and parser.get_http_version() not in ("1.1", "1.0"):
+            raise H1Error("the server speaks another HTTP version")
+        fields.clear()
+        if status < 200 or status == 204:
+            kept = [pair for pair in kept if pair[0] != b"content-length"]  # RFC 9110 8.6
+            if status < 200:
+                self._on_interim(status, kept)
+                return
+        if chunked and parser.get_http_version() == "1.0":
+            self.keep_alive = False  # RFC 9112 6.1: such framing is not to be trusted
+        bodyless = self._bodyless or status == 204 or status == 304
+        self.until_close = length is None and not chunked and not bodyless
+        self._remaining = 0 if bodyless else -1 if length is None else length
+        self._ended = end = self._remaining == 0
+        described = length
+        if bodyless and length is None:
+            length = 0
+        self._sink.on_message_head(ResponseHead(status, kept, length), end)
+        if chunked or self._bodyless:
+            self._stop_at_head(described, status)
+
+    def _stop_at_head(self, described: int | None, status: int) -> None:
+        if self._remaining < 0:
+            raise HeadEnds  # chunks are not for llhttp
+        if self._bodyless:
+            self._bodyless = False
+            if described != 0 and status != 204 and status != 304:
+                raise HeadEnds  # llhttp would wait for the body that is only described
+
+    def _read_special(self, special: Headers, kept: Headers) -> tuple[bool, Headers]:
+        """Fields of this connection alone; whether the body is chunked, and what stays."""
+        chunked = False
+        named: list[bytes] = []
+        for pair in special:
+            name, value = pair
+            if name == b"connection":
+                if value.lower() != b"close":
+                    named += tokens([pair], b"connection")
+            elif name == b"transfer-encoding":
+                if chunked or value.lower() != b"chunked":
+                    raise H1Error("the only transfer coding here is one `chunked`")
+                chunked = True
+            elif name == b"keep-alive":
+                hint = _KEEP_ALIVE_TIMEOUT.search(value)
+                if hint:
+                    self.idle_hint = int(hint[1])
+            elif name == b"upgrade" and self._upgrading:
+                kept.append(pair)
+        if named:
+            dropped = {name for name in named if name != b"upgrade" and not protected(name)}
+            kept = [pair for pair in kept if pair[0] not in dropped]
+        return chunked, kept
+
+    def _on_interim(self, status: int, headers: Headers) -> None:
+        if status < 100:
+            raise H1Error("a status has three digits and is at least 100")
+        self._ended = True
+        head = ResponseHead(status, headers, 0)
+        if status != 101:
+            self._sink.on_informational_head(head)
+        elif self._upgrading and self._parser.should_upgrade():
+            self._sink.on_message_head(head, False)
+        else:
+            raise H1Error("101 to a request that asked for no upgrade")
+
+    def _scout(self) -> FinalScout:
+        return FinalScout(httptools.HttpResponseParser)
+
+    def _behind_head(self, rest: bytes) -> bytes:
+        if not self._ended:
+            self._enter_chunks()
+            return rest
+        self._new_parser()
+        self._finish_message()
+        if rest:
+            raise H1Error("body bytes where no body may be")
+        return b""
+
+    def _after_upgrade(self, rest: bytes) -> bytes:
+        self._mode = RAW
+        self._ended = False
+        return rest
+
+    def eof(self) -> bool:
+        """The server closed its side: whether that ended a message as it should.
+
+        Tells the sink of the end of a close-delimited body or of a tunnel.
+        """
+        if self._mode != RAW or (self.until_close and self._ended):
+            return False
+        self._ended = True
+        self._sink.on_message_end([])
+        return True
