@@ -22,9 +22,9 @@ GOOD: dict[str, tuple[bytes, bytes, list[tuple[bytes, bytes]]]] = {
     "the longest extension": (b"3" + LONGEST + b"\r\nabc\r\n0" + LONGEST + b"\r\n\r\n", b"abc", []),
     "trailers": (b"1\r\na\r\n0\r\nX-T: 1\r\nX-U:2 \r\n\r\n", b"a", [(b"x-t", b"1"), (b"x-u", b"2")]),
     "trailers of an upgrade": (
-        b"0\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+        b"0\r\nConnection: Upgrade\r\nUpgrade: x\r\nX-T: 1\r\n\r\n",
         b"",
-        [(b"connection", b"Upgrade"), (b"upgrade", b"x")],
+        [(b"x-t", b"1")],
     ),
 }
 BAD: dict[str, tuple[bytes, int]] = {

@@ -11,6 +11,7 @@ from typing import Final
 
 import httptools
 
+from sidecar.codec.fields import fit_for_trailers
 from sidecar.codec.h1.limits import MAX_EXTENSION_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, H1Error
 from sidecar.model.headers import Headers
 
@@ -106,7 +107,8 @@ class _Fields:
 
 
 def _fields(section: bytes) -> Headers:
-    """The fields of a trailer section, read by llhttp as those of a head: as strictly."""
+    """What may stand in a trailer section of the fields of this one, which are read by llhttp
+    as those of a head: as strictly."""
     fields = _Fields()
     parser = httptools.HttpRequestParser(fields)
     try:
@@ -119,4 +121,4 @@ def _fields(section: bytes) -> Headers:
         raise H1Error("too many trailer fields", 431)
     if any(name in _FRAMING for name, _ in fields.found):
         raise H1Error("trailer fields tell a length")
-    return fields.found
+    return [pair for pair in fields.found if fit_for_trailers(pair[0])]
