@@ -182,9 +182,12 @@ class App:
         self._overload.start()
         await self.listeners.start()
         await self._start_admin(self.spec.admin.bind, admin_socket)
-        self.listeners.tell()
         await self._succession.serving(self.spec, inherited)
         self.listeners.take_all()
+        # Told last: whoever starts a successor when it reads this finds all sockets, the takeover's too.
+        assert self._admin is not None
+        log.info("listening", listener=ADMIN, address=str(self._admin.address))
+        self.listeners.tell()
 
     def _watch_overload(self, spec: Spec) -> None:
         self._overload.configure(None if spec.overload is None else spec.overload.policy())
@@ -215,7 +218,6 @@ class App:
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise BindError(f"cannot listen on {address} (admin.bind): {reason}{holder(address, error)}") from None
-        log.info("listening", listener="admin", address=str(self._admin.address))
 
     def _check_token(self, spec: Spec) -> None:
         """The file itself is read anew for each use; one that cannot be is refused here."""

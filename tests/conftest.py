@@ -1,6 +1,8 @@
 """Fixtures that every folder of tests shares."""
 
+import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,13 @@ from tests.support.processes import Processes
 def clock() -> FakeClock:
     """A monotonic clock that the test moves."""
     return FakeClock()
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    """A folder for unix sockets, whose paths have 107 bytes at most: `tmp_path` may be longer."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

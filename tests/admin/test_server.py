@@ -281,8 +281,8 @@ async def test_the_page_leads_to_the_rest(client: Client, sidecar: FakeSidecar) 
     assert "<script" not in page
 
 
-async def test_on_a_unix_socket(sidecar: FakeSidecar, tmp_path: Path) -> None:
-    path = tmp_path / "admin.sock"
+async def test_on_a_unix_socket(sidecar: FakeSidecar, socket_folder: Path) -> None:
+    path = socket_folder / "admin.sock"
     server = await start(sidecar, Address("", 0, str(path)))
     try:
         assert str(server.address) == f"unix:{path}"

@@ -29,8 +29,8 @@ TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 ROOMY = (("grpc.max_metadata_size", 1 << 20), ("grpc.absolute_max_metadata_size", 1 << 20))
 
 
-async def test_a_unix_socket(grpc_service: GrpcService, tmp_path: Path) -> None:
-    path = tmp_path / "out.sock"
+async def test_a_unix_socket(grpc_service: GrpcService, socket_folder: Path) -> None:
+    path = socket_folder / "out.sock"
     async with running(config(grpc_service.address, listener={"bind": f"unix:{path}"})) as app:
         async with channel_to(f"unix:{path}") as channel:
             assert (await unary(channel, "Unary", b"m")).messages == (b"m",)

@@ -237,9 +237,9 @@ async def test_a_chunked_upload_by_curl(app: App) -> None:
     assert (answer.exit, answer.body) == (0, pattern(200_000))
 
 
-async def test_a_listener_and_an_endpoint_may_be_unix_sockets(http_service: HttpService, tmp_path: Path) -> None:
+async def test_a_listener_and_an_endpoint_may_be_unix_sockets(http_service: HttpService, socket_folder: Path) -> None:
     # Two sidecars in a row: the first listens on a socket that is the second's endpoint.
-    socket = tmp_path / "s.sock"
+    socket = socket_folder / "s.sock"
     inner = config([http_service.address], listener={"bind": f"unix:{socket}"})
     async with running(inner), running(config([f"unix:{socket}"])) as outer:
         async with session(outer) as client, client.get("/bytes/70000") as response:
@@ -253,8 +253,8 @@ async def test_a_listener_and_an_endpoint_may_be_unix_sockets(http_service: Http
 
 
 @needs_curl
-async def test_curl_over_a_unix_socket(http_service: HttpService, tmp_path: Path) -> None:
-    socket = tmp_path / "s.sock"
+async def test_curl_over_a_unix_socket(http_service: HttpService, socket_folder: Path) -> None:
+    socket = socket_folder / "s.sock"
     listener = {"bind": f"unix:{socket}"}
     async with running(config([http_service.address], {"protocol": "http1"}, listener)):
         for option in VERSIONS.values():

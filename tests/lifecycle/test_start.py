@@ -105,9 +105,12 @@ class Manager:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-async def test_the_service_manager_hears_of_every_change(processes: Processes, tmp_path: Path, abstract: bool) -> None:
-    manager = Manager(f"@sidecar-{os.getpid()}-{tmp_path.name}" if abstract else str(tmp_path / "notify.sock"))
-    sidecar = SidecarProcess(tmp_path, config(["127.0.0.1:1"]), env={"NOTIFY_SOCKET": manager.address})
+async def test_the_service_manager_hears_of_every_change(
+    processes: Processes, socket_folder: Path, abstract: bool
+) -> None:
+    path = socket_folder / "notify.sock"
+    manager = Manager(f"@sidecar-{os.getpid()}-{socket_folder.name}" if abstract else str(path))
+    sidecar = SidecarProcess(socket_folder, config(["127.0.0.1:1"]), env={"NOTIFY_SOCKET": manager.address})
     processes.own(sidecar)
     await sidecar.serve()
     assert (await manager.told())["READY"] == "1"
@@ -122,11 +125,11 @@ async def test_the_service_manager_hears_of_every_change(processes: Processes, t
     manager.close()
 
 
-async def test_a_takeover_tells_the_new_main_process(processes: Processes, tmp_path: Path) -> None:
-    manager = Manager(str(tmp_path / "notify.sock"))
-    text = config(["127.0.0.1:1"], takeover=str(tmp_path / "takeover.sock"))
-    first = SidecarProcess(tmp_path, text, env={"NOTIFY_SOCKET": manager.address})
-    second = SidecarProcess(tmp_path, text)
+async def test_a_takeover_tells_the_new_main_process(processes: Processes, socket_folder: Path) -> None:
+    manager = Manager(str(socket_folder / "notify.sock"))
+    text = config(["127.0.0.1:1"], takeover=str(socket_folder / "takeover.sock"))
+    first = SidecarProcess(socket_folder, text, env={"NOTIFY_SOCKET": manager.address})
+    second = SidecarProcess(socket_folder, text)
     for each in (first, second):
         processes.own(each)
         await each.serve()

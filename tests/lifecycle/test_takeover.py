@@ -92,8 +92,8 @@ async def rpc() -> Any:
 
 
 @pytest.fixture
-def generations(processes: Processes, tmp_path: Path, http_service: HttpService, rpc: GrpcService) -> Generations:
-    return Generations(processes, tmp_path, text(tmp_path, http_service.address, rpc.address))
+def generations(processes: Processes, socket_folder: Path, http_service: HttpService, rpc: GrpcService) -> Generations:
+    return Generations(processes, socket_folder, text(socket_folder, http_service.address, rpc.address))
 
 
 def under_load(sidecar: SidecarProcess) -> Any:

@@ -529,8 +529,10 @@ async def _ended(reader: asyncio.StreamReader) -> bool:
 
 
 @pytest.mark.parametrize("mode", ["0600", "0660"])
-async def test_a_unix_socket_has_its_mode_whatever_the_umask(sidecar: FakeSidecar, tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "admin.sock"
+async def test_a_unix_socket_has_its_mode_whatever_the_umask(
+    sidecar: FakeSidecar, socket_folder: Path, mode: str
+) -> None:
+    path = socket_folder / "admin.sock"
     sidecar.spec = spec_of(f"bind: 'unix:{path}', socket_mode: {mode}")
     before = os.umask(0o077)
     try:
@@ -556,8 +558,8 @@ def whole(admin: str) -> str:
     return f"service: checkout\nadmin: {{{admin}}}\nclusters: {{users: {{endpoints: ['127.0.0.1:1']}}}}\n"
 
 
-async def test_the_command_line_asks_a_unix_socket_with_a_token(tmp_path: Path) -> None:
-    token, path = tmp_path / "token", tmp_path / "admin.sock"
+async def test_the_command_line_asks_a_unix_socket_with_a_token(tmp_path: Path, socket_folder: Path) -> None:
+    token, path = tmp_path / "token", socket_folder / "admin.sock"
     token.write_text(TOKEN)
     token.chmod(0o600)
     async with running(whole(f"bind: 'unix:{path}', token_file: '{token}'")) as app:
@@ -623,8 +625,8 @@ async def test_a_token_file_that_cannot_be_used_stops_the_start_and_a_reload(tmp
         await app.stop()
 
 
-async def test_two_sidecars_do_not_share_an_admin_socket(tmp_path: Path) -> None:
-    text = whole(f"bind: 'unix:{tmp_path / 'admin.sock'}'")
+async def test_two_sidecars_do_not_share_an_admin_socket(socket_folder: Path) -> None:
+    text = whole(f"bind: 'unix:{socket_folder / 'admin.sock'}'")
     async with running(text) as app:
         with pytest.raises(BindError, match="another process listens there"):
             async with running(text):
