@@ -39,7 +39,9 @@ def admit(exchange: "Exchange", cluster: Cluster, route: Route, now: float) -> F
         refused = Failure.PRESSURE
     elif not cluster.requests.has_room(priority):
         refused = Failure.CONCURRENCY if cluster.adaptive is None else Failure.ADAPTIVE
-    elif cluster.admission is not None and cluster.admission.rejects(priority, now):
+    elif cluster.admission is not None and cluster.trusted and cluster.admission.rejects(priority, now):
+        # While all breakers are open or probe, they alone say who goes out: what was rejected then would
+        # keep the rest away for seconds after the probes have found that all is well.
         refused = Failure.ADMISSION
     if refused is None:
         cluster.requests.acquire()

@@ -64,6 +64,7 @@ class Cluster:
         self.admission: Admission | None = None
         self.hedging: Hedging | None = None
         self.learning = False  # one of the three wants to hear of every request
+        self.trusted = False  # some endpoint's breaker is closed
         self.apart = 0  # requests in flight that are streams, which `adaptive` leaves alone
         self.connections = connections
         self.pending = pending
@@ -159,6 +160,7 @@ class Cluster:
         if not usable:
             self._hurry(now)
         self._usable = usable
+        self.trusted = any(endpoint.breaker.state == CLOSED for endpoint in usable)
         best = min((endpoint.priority for endpoint in usable), default=0)
         # The next priority is used only when this one has nobody left.
         self._preferred = tuple(endpoint for endpoint in usable if endpoint.priority == best)

@@ -306,6 +306,25 @@ def test_what_no_endpoint_was_asked_for_is_not_counted() -> None:
     gone.at_rest()
 
 
+def test_while_breakers_keep_everybody_out_admission_keeps_still() -> None:
+    """Else what it rejects in the meantime keeps callers away when the probes are over."""
+    # Given a service of which admission thinks nothing
+    world = World(1)
+    control = admission(world)
+    for _ in range(100):
+        control.record(False, world.clock.now)
+    assert control.probability(DEFAULT, world.clock.now) > 0.8
+
+    # When its breaker is open
+    world.open_breaker(0)
+    told = {asks(world).got(b"x-sidecar-error") for _ in range(50)}
+
+    # Then that alone is the reason, and nothing is counted
+    assert told == {b"breaker_open"}
+    assert control.rejected[DEFAULT] == 0
+    world.at_rest()
+
+
 @pytest.mark.parametrize(
     ("priority", "pressure", "tries"),
     [("", 0, 2), ("sheddable", 0, 2), ("sheddable", 1, 1), ("", 1, 2), ("", 3, 1), ("critical", 9, 2)],
