@@ -144,6 +144,7 @@ def _configure_cluster(cluster: Cluster, spec: c.Cluster, tls: Any, parts: Parts
     cluster.idle_timeout = spec.timeouts.idle or 300.0
     known = {endpoint.name: endpoint for endpoint in cluster.endpoints}
     cluster.replace_endpoints([_endpoint(cluster, each, spec, known, parts) for each in spec.endpoints])
+    cluster.eject_outliers(None if spec.outlier_ejection is None else spec.outlier_ejection.policy())
 
 
 def _adaptive(cluster: Cluster, spec: c.Cluster, parts: Parts) -> AdaptiveLimit | None:

@@ -279,7 +279,8 @@ def status_table(answer: Any) -> "Table":
             requests, budget = cluster["requests"], cluster["retry_budget_remaining"]
             load = f"{requests['in_flight']}"
             about = f"{cluster['policy']}, {requests['total']} requests, {budget:g} retries left"
-            table.add_row(escape(cluster["name"]), escape(about), "", "", load, "", "", "", "", style="bold")
+            panic = "[red]panic[/]" if cluster.get("panic") else ""
+            table.add_row(escape(cluster["name"]), escape(about), panic, "", load, "", "", "", "", style="bold")
             for endpoint in cluster["endpoints"]:
                 table.add_row("", *_endpoint_cells(endpoint))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -293,6 +294,8 @@ def _endpoint_cells(endpoint: dict[str, Any]) -> list[str]:
         state = "[yellow]draining[/]"
     elif not endpoint["healthy"]:
         state = "[red]unhealthy[/]"
+    elif endpoint.get("ejected"):
+        state = "[red]ejected[/]"
     else:
         state = "[green]usable[/]" if endpoint["usable"] else "[red]not usable[/]"
     color = {"closed": "green", "half_open": "yellow"}.get(breaker, "red")

@@ -9,6 +9,7 @@ from sidecar.assembly import Parts, assemble
 from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure, Verdict
 from sidecar.policy.breaker import OPEN
+from sidecar.policy.hedge import HedgePolicy
 from sidecar.policy.priority import CRITICAL, DEFAULT, SHEDDABLE
 from sidecar.proxy.route import Route
 from sidecar.proxy.snapshot import Snapshot
@@ -288,6 +289,65 @@ def test_overload_policies_come_go_and_remember(assembled: Assembled) -> None:
     assert (users.adaptive, users.admission, users.learning) == (None, None, False)
     assert (users.requests.maximum, users.requests.in_use) == (1024, 1)
     assert users.requests.try_acquire()
+
+
+def test_hedges_come_go_and_remember(assembled: Assembled) -> None:
+    def text(hedge: str) -> str:
+        return f"clusters: {{users: {{endpoints: ['a:1', 'b:1'], listen: '127.0.0.1:19001', {hedge}}}}}"
+
+    assembled.load(text("hedge: true"))
+    users = assembled.snapshot.clusters["users"]
+    hedging = users.hedging
+    assert hedging is not None
+    assert users.learning
+    assert assembled.route("users").hedge == HedgePolicy(quantile=0.95)
+    hedging.results["won"] = 3
+
+    # A reload changes when and how often, and keeps what was seen
+    assembled.load(text("hedge: {after: 50ms, budget: 10%}"))
+    assert users.hedging is hedging
+    assert hedging.results["won"] == 3
+    assert assembled.route("users").hedge == HedgePolicy(seconds=0.05)
+
+    assembled.load(text("hedge: false"))
+    assert assembled.snapshot.clusters["users"].hedging is None
+    assert not assembled.snapshot.clusters["users"].learning
+    assert assembled.route("users").hedge is None
+
+
+def test_who_is_ejected_stays_out_over_a_reload(assembled: Assembled) -> None:
+    def text(endpoints: str, ejection: str) -> str:
+        return f"clusters: {{users: {{endpoints: [{endpoints}], outlier_ejection: {ejection}}}}}"
+
+    three = "'a:1', 'b:1', 'c:1'"
+    assembled.load(text(three, "{min_requests: 10}"))
+    users = assembled.snapshot.clusters["users"]
+    for endpoint in users.endpoints:
+        endpoint.verdicts[Verdict.FAILURE if endpoint.name == "b:1" else Verdict.SUCCESS] += 10
+    after(assembled, 10.1)
+    assert [endpoint.ejected for endpoint in users.endpoints] == [False, True, False]
+
+    # Whoever is still there is as it was, for as long as was said
+    assembled.load(text(f"{three}, 'd:1'", "{base: 60s}"))
+    assert [endpoint.ejected for endpoint in users.endpoints] == [False, True, False, False]
+    after(assembled, 30.0)
+    assert not any(endpoint.ejected for endpoint in users.endpoints)
+
+    # Without the policy nobody is out
+    users.set_ejected(users.endpoints[0], True)
+    assembled.load(text(three, "false"))
+    assert not any(endpoint.ejected for endpoint in users.endpoints)
+    assert users.ejection is None
+
+
+def after(assembled: Assembled, seconds: float) -> None:
+    """Let time pass; timers fire when they are due."""
+    until = assembled.clock.now + seconds
+    while (due := assembled.timers.due(until)) is not None:
+        when, token = due
+        assembled.clock.now = when
+        assembled.timers.fire(token)
+    assembled.clock.now = until
 
 
 def test_priorities_are_bound_to_routes(assembled: Assembled) -> None:

@@ -164,6 +164,7 @@ CLUSTERS = {
             "policy": "peak_ewma",
             "requests": {"in_flight": 7, "total": 1234},
             "retry_budget_remaining": 42.5,
+            "panic": True,
             "endpoints": [
                 {
                     "address": f"10.0.0.{number}:50051",
@@ -173,12 +174,13 @@ CLUSTERS = {
                     "healthy": number != 2,
                     "usable": number == 1,
                     "draining": number == 3,
+                    "ejected": number == 4,
                     "breaker": breaker,
                     "in_flight": 3,
                     "ewma_ms": 12.34,
                     "attempts": {"success": 100, "failure": 20, "ignored": 3},
                 }
-                for number, breaker in ((1, "closed"), (2, "open"), (3, "half_open"))
+                for number, breaker in ((1, "closed"), (2, "open"), (3, "half_open"), (4, "closed"))
             ],
         }
     ]
@@ -227,7 +229,18 @@ class TestStatus:
         result = run("status", "--admin", admin.url)
         assert result.exit_code == 0
         assert admin.seen == ["GET /api/clusters"]
-        for word in ("users[1]", "1234", "42.5", "10.0.0.1:50051", "usable", "unhealthy", "draining", "half_open"):
+        for word in (
+            "users[1]",
+            "1234",
+            "42.5",
+            "10.0.0.1:50051",
+            "usable",
+            "unhealthy",
+            "draining",
+            "half_open",
+            "ejected",
+            "panic",
+        ):
             assert word in result.stdout
 
     def test_as_json(self, admin: Admin) -> None:

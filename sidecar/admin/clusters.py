@@ -104,6 +104,7 @@ class ClusterViews:
                 "pending": _limit(cluster.pending),
             },
             "shed": _shed(cluster),
+            "panic": cluster.panic,
             "rejection_probability": _rejection(cluster, self._operations.runtime.clock()),
             "hedging": _hedging(cluster, self._operations.runtime.clock()),
             "latency_ms": {
@@ -126,6 +127,7 @@ class ClusterViews:
             "healthy": endpoint.healthy,
             "usable": endpoint.usable(now),
             "draining": endpoint.drained_until > now,
+            "ejected": endpoint.ejected,
             "breaker": _STATES[endpoint.breaker.state],
             "in_flight": endpoint.in_flight,
             "ewma_ms": round(endpoint.cost * 1000, 3) if measured else 0.0,

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, fie
 
 from sidecar.codec.grpc import STATUS_NAMES
 from sidecar.config.hedge import HedgeEntry
+from sidecar.config.outlier import OutlierEntry
 from sidecar.config.overload import AdaptiveEntry, AdmissionEntry, Shares
 from sidecar.config.shape import BalanceKey, Bind, Grpc, Path, Repeatable, Section, Target, Text, nearest, word
 from sidecar.config.tls import Tls
@@ -249,6 +250,9 @@ class ClusterKeys(Section):
         None, description="true or a mapping: tries what is slow a second time; off unless given."
     )
     breaker: Breaker = Field(default_factory=Breaker.model_construct, description="When an endpoint is left alone.")
+    outlier_ejection: OutlierEntry = Field(
+        None, description="true or a mapping: leaves alone who fails more than the others; off unless given."
+    )
     limits: Limits = Field(
         default_factory=Limits.model_construct, description="Beyond these the answer is overloaded, at once."
     )

@@ -175,6 +175,7 @@ def _targets(spec: Spec, route: Route | None, head: RequestHead) -> dict[str, di
             "may run twice": "yes" if repeatable else "no: tried again only when it provably did not run",
             "hedge": _hedge(route, first, cluster, repeatable),
             "breaker": _plain(cluster.breaker),
+            "outlier_ejection": "off" if cluster.outlier_ejection is None else _plain(cluster.outlier_ejection),
             "limits": _plain(cluster.limits),
             "admission": "off" if cluster.admission is None else _plain(cluster.admission),
             "priority": route.priority,

@@ -34,6 +34,8 @@ _RESOURCE_EXHAUSTED: Final = 8
 def admit(exchange: "Exchange", cluster: Cluster, route: Route, now: float) -> Failure | None:
     """Take a place under the cluster's limit, or say what keeps the request out."""
     priority = _priority(exchange, route)
+    if cluster.panic:
+        exchange.noted = True
     refused: Failure | None = None
     if refuses(exchange.runtime.pressure, priority):
         refused = Failure.PRESSURE
@@ -67,8 +69,8 @@ def spared(exchange: "Exchange", cluster: Cluster, route: Route, now: float) -> 
 
 def strained(exchange: "Exchange", cluster: Cluster, route: Route, now: float) -> bool:
     """Whether this is no time to ask twice for what was not refused yet: the request is
-    sheddable, or one that is would not get in everywhere, or most endpoints are out."""
-    if exchange.runtime.pressure or _priority(exchange, route) == SHEDDABLE:
+    sheddable, or one that is would not get in, or many endpoints are out."""
+    if exchange.runtime.pressure or cluster.panic or _priority(exchange, route) == SHEDDABLE:
         return True
     closed = sum(endpoint.breaker.state == CLOSED for endpoint in cluster.endpoints)
     if 2 * closed < len(cluster.endpoints) or not cluster.requests.has_room(SHEDDABLE):

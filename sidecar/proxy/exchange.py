@@ -58,6 +58,7 @@ class Exchange(Waiting):
         "code",
         "failure",
         "listener",
+        "noted",
         "number",
         "protocol",
         "refused",
@@ -91,6 +92,7 @@ class Exchange(Waiting):
         self.attempt: Attempt | None = None
         self.attempts: Sequence[Attempt] = ()
         self.number = 0
+        self.noted = False  # there is something to say of our own doing: `heads.notes`
         self.tried: tuple[Endpoint, ...] = ()
         self.refused: tuple[Endpoint, ...] = ()  # whose breakers did not let it in
         self.skipped: Skipped | None = None
@@ -167,6 +169,7 @@ class Exchange(Waiting):
             if attempt is None:
                 if self.number:
                     self.skipped = Skipped.NO_ENDPOINT
+                    self.noted = True
                     count_skipped(Skipped.NO_ENDPOINT, cluster)
                 if not self.number or failure is Failure.UNSENT:
                     # Else what the last try came to stands: `breaker_open` would say
@@ -314,6 +317,7 @@ class Exchange(Waiting):
         """Keep the last real response until a later try has one: the client gets it
         when the tries run out."""
         self.attempt = None
+        self.noted = True
         self.tried += (attempt.endpoint,)
         if attempt not in self.attempts:
             self.attempts = (*self.attempts, attempt)
@@ -356,7 +360,7 @@ class Exchange(Waiting):
                 self.stream = WebSocketStream(self.stream, masked=False)
                 attempt.stream = WebSocketStream(attempt.stream, masked=True)
         self.active_at = self.runtime.turn.now
-        if self.number > 1 or self.skipped is not None or route.response_headers is not None:
+        if self.noted or route.response_headers is not None:
             head = client_head(self, attempt, head, route)
         if not attempt.held and attempt.trailers is None:
             attempt.committed = True

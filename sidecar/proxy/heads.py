@@ -65,10 +65,12 @@ def client_head(exchange: "Exchange", attempt: "Attempt", head: ResponseHead, ro
     edit = route.response_headers
     headers = head.headers if edit is None else edit.apply(head.headers)
     said = notes(exchange)
-    if exchange.number == 1 and exchange.grpc and exchange.skipped is Skipped.NOT_IDEMPOTENT:
-        # An unlisted method's own error passes byte for byte.
+    trailers_only = exchange.grpc and attempt.finished and attempt.trailers is None and not attempt.held
+    ours = exchange.number > 1 or (exchange.skipped is not None and exchange.skipped is not Skipped.NOT_IDEMPOTENT)
+    if not ours and (trailers_only or (exchange.grpc and exchange.skipped is not None)):
+        # An unlisted method's own error passes byte for byte, also in a panic.
         return head if edit is None else ResponseHead(head.status, headers, head.length)
-    if said and exchange.grpc and attempt.finished and attempt.trailers is None and not attempt.held:
+    if said and trailers_only:
         attempt.trailers = without(headers, _HEAD_FIELDS)
         headers = [pair for pair in headers if pair[0] in _HEAD_FIELDS]
     return ResponseHead(head.status, [*headers, *said], head.length)
@@ -81,4 +83,7 @@ def notes(exchange: "Exchange") -> Headers:
         said.append((b"x-sidecar-attempts", b"%d" % exchange.number))
     if exchange.skipped is not None:
         said.append((b"x-sidecar-retry-skipped", exchange.skipped.value.encode()))
+    cluster = exchange.cluster
+    if cluster is not None and cluster.panic:
+        said.append((b"x-sidecar-panic", b"%d of %d endpoints are out" % cluster.out_of))
     return said

@@ -68,6 +68,7 @@ def delay_before_retry(
         skipped = Skipped.BUDGET
     exchange.skipped = skipped
     if skipped is not None:
+        exchange.noted = True
         count_skipped(skipped, cluster)
         return None
     cluster.retries[reason] = cluster.retries.get(reason, 0) + 1

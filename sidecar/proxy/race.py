@@ -110,6 +110,7 @@ class Race:
             hedging.results[why] += 1
             return None
         exchange.number += 1
+        exchange.noted = True
         endpoint.in_flight += 1
         hedge = Hedge(exchange, endpoint, exchange.number, endpoint.breaker.admit(now), now)
         repeatable = exchange.head.method == b"GET" and exchange.number < self._route.retry.attempts

@@ -87,6 +87,7 @@ class Collector(MetricSource):
         snapshot = self._runtime.snapshot
         yield from self._requests(snapshot)
         yield from self._retries(snapshot)
+        yield from self._panics(snapshot)
         yield from self._endpoints(snapshot)
         yield from self._tls(snapshot)
         yield from self._itself(snapshot)
@@ -161,6 +162,21 @@ class Collector(MetricSource):
         for cluster in snapshot.clusters.values():
             for reason, number in _filled(_REPLIES, cluster.local_replies).items():
                 yield (cluster.name, reason), number
+
+    def _panics(self, snapshot: Snapshot) -> Iterator[tuple[Metric, Rows]]:
+        clusters = snapshot.clusters.values()
+        yield _family(
+            GaugeMetricFamily(
+                "sidecar_cluster_panic",
+                "1 while so many endpoints are out that those which are unhealthy or ejected are used all the same.",
+                labels=["cluster"],
+            ),
+            lambda family: _each((((c.name,), int(c.panic)) for c in clusters), family.add_metric),
+        )
+        yield _family(
+            CounterMetricFamily("sidecar_cluster_panics", "How often that began.", labels=["cluster"]),
+            lambda family: _each((((c.name,), c.panics) for c in clusters), family.add_metric),
+        )
 
     def _retries(self, snapshot: Snapshot) -> Iterator[tuple[Metric, Rows]]:
         clusters = snapshot.clusters.values()
@@ -241,6 +257,16 @@ class Collector(MetricSource):
             "What the health check last said; 1 where nothing checks.",
             pairs,
             lambda endpoint: int(endpoint.healthy),
+        )
+        yield _gauge(
+            "sidecar_endpoint_ejected",
+            "1 while it is left alone because it fails more than the others.",
+            pairs,
+            lambda endpoint: int(endpoint.ejected),
+        )
+        yield _family(
+            CounterMetricFamily("sidecar_ejections", "How often it was ejected.", labels=labels),
+            lambda family: _each((((c.name, e.name), e.ejections) for c, e in pairs), family.add_metric),
         )
         yield _gauge("sidecar_endpoint_in_flight", "Tries under way.", pairs, lambda endpoint: endpoint.in_flight)
 

@@ -130,6 +130,10 @@ def _is_bad(kind: str, fields: Mapping[str, Any]) -> bool:
             return fields.get("to") == "open"
         case "health":
             return fields.get("healthy") is False
+        case "ejection":
+            return bool(fields.get("ejected"))
+        case "panic":
+            return bool(fields.get("panic"))
         case "reload":
             return fields.get("result") == "rejected"
         case "overload":

@@ -15,8 +15,10 @@ from sidecar.policy.budget import Budget
 from sidecar.policy.destinations import Destinations
 from sidecar.policy.hedge import Hedging
 from sidecar.policy.limit import Limit
+from sidecar.policy.outlier import OutlierPolicy
 from sidecar.policy.priority import PRIORITIES, PriorityLimit
 from sidecar.upstream.balance.base import Balancer
+from sidecar.upstream.ejection import Ejection
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.pool import Connector, Pool, make_pool
 
@@ -79,6 +81,11 @@ class Cluster:
         self.key_of: Callable[[RequestHead, str], int] | None = None
         self.endpoints: tuple[Endpoint, ...] = ()
         self.removed = False
+        self.ejection: Ejection | None = None
+        # So many are out that those which are unhealthy or ejected are used all the same.
+        self.panic = False
+        self.panics = 0
+        self.out_of = (0, 0)  # how many are out, of how many, as `panic` sees it
         self._usable: tuple[Endpoint, ...] = ()
         self._preferred: tuple[Endpoint, ...] = ()
         self._timers = timers
@@ -112,7 +119,7 @@ class Cluster:
         self.admission = admission
         self.hedging = hedging
         self.learning = adaptive is not None or admission is not None or hedging is not None
-        self.requests.ask_always(admission is not None)
+        self.requests.ask_always(admission is not None or self.panic)
         self.requests.configure(maximum)
         self.follow()
 
@@ -157,6 +164,13 @@ class Cluster:
                 endpoint.cost_at = 0.0
                 if self._usable:
                     endpoint.ready_since = now
+        back = self._called_back(usable, now)
+        for endpoint in back:
+            if endpoint not in known:
+                endpoint.cost_at = 0.0
+        if back:
+            used = {*usable, *back}
+            usable = tuple(endpoint for endpoint in self.endpoints if endpoint in used)
         if not usable:
             self._hurry(now)
         self._usable = usable
@@ -165,6 +179,66 @@ class Cluster:
         # The next priority is used only when this one has nobody left.
         self._preferred = tuple(endpoint for endpoint in usable if endpoint.priority == best)
         self.balancer.update(self._preferred)
+        if self.panic != bool(back):
+            self._set_panic(bool(back))
+
+    # Who is out, and when that is too many.
+
+    def eject_outliers(self, policy: OutlierPolicy | None) -> None:
+        """Take out who fails more than the others, by this policy, or nobody. Called when the
+        endpoints are there."""
+        if policy is None:
+            ejection, self.ejection = self.ejection, None
+            if ejection is not None:
+                ejection.stop()
+        elif self.ejection is None:
+            self.ejection = Ejection(self, policy, self._after)
+        else:
+            self.ejection.configure(policy)
+        self.refresh()
+
+    def set_ejected(self, endpoint: Endpoint, ejected: bool, **why: float) -> None:
+        """Take an endpoint out, or bring it back."""
+        endpoint.ejected = ejected
+        self.refresh()
+        self._on_event("ejection", {"cluster": self.name, "endpoint": endpoint.name, "ejected": ejected, **why})
+
+    def can_spare(self, endpoint: Endpoint) -> bool:
+        """Whether this one may be ejected beside all that are out by whatever means: so
+        ejection by itself never comes to panic."""
+        now = self._clock()
+        group = [each for each in self.endpoints if each.drained_until <= now and each.priority == endpoint.priority]
+        out = sum(not each.usable(now) for each in group)
+        return endpoint.usable(now) and not self._too_many(out + 1, len(group))
+
+    def _too_many(self, out: int, of: int) -> bool:
+        """Whether more are out than may be. One always may, where there are others."""
+        if self.ejection is None:
+            return False
+        share = self.ejection.policy.max_ejected
+        return out > max(1, int(share * of + 1e-9)) or (out == of and share < 1.0)
+
+    def _called_back(self, usable: Collection[Endpoint], now: float) -> tuple[Endpoint, ...]:
+        """When too many of those who would be balanced over are out: who is used all the
+        same. An open breaker has its own word, and so has an operator."""
+        there = [endpoint for endpoint in self.endpoints if endpoint.drained_until <= now]
+        best = min((endpoint.priority for endpoint in usable), default=None)
+        group = [endpoint for endpoint in there if best is None or endpoint.priority == best]
+        out = [endpoint for endpoint in group if not endpoint.usable(now)]
+        self.out_of = (len(out), len(group))
+        if not out or not self._too_many(*self.out_of):
+            return ()
+        return tuple(endpoint for endpoint in out if endpoint.breaker.state != OPEN)
+
+    def _set_panic(self, panic: bool) -> None:
+        self.panic = panic
+        self.panics += panic
+        # Answers say so, and requests must not pay for that in an ordinary hour.
+        self.requests.ask_always(self.admission is not None or panic)
+        out, of = self.out_of
+        self._on_event("panic", {"cluster": self.name, "panic": panic, "out": out, "of": of})
+
+    # Who is asked.
 
     def pick_another(
         self, tried: Collection[Endpoint], refused: Collection[Endpoint], key: int, now: float

@@ -24,6 +24,8 @@ class Endpoint:
         "cost_at",
         "drained_until",
         "durations",
+        "ejected",
+        "ejections",
         "healthy",
         "in_flight",
         "name",
@@ -47,6 +49,9 @@ class Endpoint:
         self.healthy = True
         # A monotonic time until which an operator took it out; 0.0 for not at all.
         self.drained_until = 0.0
+        # Whether it fails more than the others and is left alone for that, and how often it was.
+        self.ejected = False
+        self.ejections = 0
         # When it last became usable, for slow start; 0.0 for "since the start".
         self.ready_since = 0.0
         # Why TLS with it fails, in words for clients; "" when it does not.
@@ -61,8 +66,8 @@ class Endpoint:
         self.durations = Histogram()
 
     def usable(self, now: float) -> bool:
-        """Whether a balancer may pick it: healthy, not drained, breaker not open."""
-        return self.healthy and self.drained_until <= now and self.breaker.state != OPEN
+        """Whether a balancer may pick it: healthy, not drained, not ejected, breaker not open."""
+        return self.healthy and not self.ejected and self.drained_until <= now and self.breaker.state != OPEN
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"

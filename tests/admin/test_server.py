@@ -110,6 +110,7 @@ async def test_clusters(client: Client, parts: Parts) -> None:
             for by in ("requests", "adaptive", "admission", "pressure")
         },
         "rejection_probability": None,
+        "panic": False,
         "hedging": None,
         "latency_ms": {"p50": 250.0, "p99": 250.0},
     }
@@ -121,6 +122,7 @@ async def test_clusters(client: Client, parts: Parts) -> None:
         "healthy": True,
         "usable": True,
         "draining": False,
+        "ejected": False,
         "breaker": "closed",
         "in_flight": 0,
         "ewma_ms": 250.0,

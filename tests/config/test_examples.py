@@ -58,8 +58,8 @@ def _section_paths() -> list[tuple[Any, ...]]:
     route = ("listeners", "x", "routes", 0)
     below_cluster = [
         (), ("endpoints", 0), ("balance",), ("timeouts",), ("retry",), ("retry", "backoff"), ("retry", "budget"),
-        ("hedge",), ("breaker",), ("breaker", "open"), ("limits",), ("health_check",), ("health_check", "http"),
-        ("health_check", "grpc"), ("tls",),
+        ("hedge",), ("breaker",), ("breaker", "open"), ("outlier_ejection",), ("limits",),
+        ("health_check",), ("health_check", "http"), ("health_check", "grpc"), ("tls",),
     ]  # fmt: skip
     below_route = [
         (), ("match",), ("match", "headers", "x"), ("respond",), ("rewrite",), ("headers",), ("headers", "request"),
@@ -76,7 +76,18 @@ def test_the_reference_says_the_defaults() -> None:
     """What the reference's fully written cluster says is what a bare one has."""
     written = load_file(str(ROOT / "config" / "reference.yaml"), {}).clusters["users"]
     bare = load_text("clusters: {u: {endpoints: ['a:1']}}", "f", {}).clusters["u"]
-    for key in ("protocol", "balance", "timeouts", "retry", "breaker", "hedge", "limits", "admission", "tls"):
+    for key in (
+        "protocol",
+        "balance",
+        "timeouts",
+        "retry",
+        "breaker",
+        "hedge",
+        "outlier_ejection",
+        "limits",
+        "admission",
+        "tls",
+    ):
         assert getattr(written, key) == getattr(bare, key), key
 
 

@@ -44,6 +44,7 @@ def test_a_cluster_with_endpoints_alone_has_the_contracts_defaults() -> None:
         },
         "admission": None,
         "hedge": None,
+        "outlier_ejection": None,
         "health_check": None,
         "tls": None,
     }

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sidecar.model.outcome import Failure
+from sidecar.policy.breaker import OPEN
 from sidecar.policy.hedge import MADE, HedgePolicy, Hedging
+from sidecar.policy.outlier import OutlierPolicy
 from sidecar.upstream.balance.peak_ewma import PeakEwma
 from tests.proxy.fakes import Client, Upstream
 from tests.proxy.world import World, message, policy
@@ -35,6 +37,7 @@ class Paths(RuleBasedStateMachine):
         probes=st.integers(1, 2),
         replay=st.sampled_from([0, 8, 1 << 18]),
         hedge=st.sampled_from([None, 0.0, 0.02, 0.2]),
+        ejects=st.booleans(),
         seed=st.integers(0, 1000),
     )
     def given(
@@ -48,6 +51,7 @@ class Paths(RuleBasedStateMachine):
         probes: int,
         replay: int,
         hedge: float | None,
+        ejects: bool,
         seed: int,
     ) -> None:
         request, of_try, idle = timeouts
@@ -68,6 +72,8 @@ class Paths(RuleBasedStateMachine):
         for _ in range(60):  # of which half took no longer
             self.hedging.latencies.add(0.01, self.world.clock.now)
         self.world.cluster.regulate(None, None, limits.get("requests", 1024), self.hedging)
+        if ejects:
+            self.world.cluster.eject_outliers(OutlierPolicy(interval=1.0, min_requests=1, base=0.5))
         self.world.connector.by_hand = True
         self.clients: list[Client] = []
         self.sending: list[Client] = []
@@ -199,6 +205,12 @@ class Paths(RuleBasedStateMachine):
             with self.world.turn_of():
                 self.world.cluster.drain(self.world.endpoints[index], ttl)
 
+    @rule(index=st.integers(0, 2), healthy=st.booleans())
+    def check_health(self, index: int, healthy: bool) -> None:
+        if index < len(self.world.endpoints):
+            with self.world.turn_of():
+                self.world.cluster.set_health(self.world.endpoints[index], healthy)
+
     @rule(seconds=st.sampled_from([0.001, 0.03, 0.3, 1.1, 6.0]))
     def wait(self, seconds: float) -> None:
         self.world.after(seconds)
@@ -233,6 +245,15 @@ class Paths(RuleBasedStateMachine):
             if stream.receiver is not None and stream.receiver.number > 1:
                 for earlier in stream.receiver.exchange.attempts:
                     assert earlier is stream.receiver or not earlier.failure.processed
+
+    @invariant()
+    def somebody_is_used_who_may_be(self) -> None:
+        if not hasattr(self, "world") or self.world.cluster.ejection is None:
+            return
+        world = self.world
+        now = world.clock.now
+        there = [each for each in world.endpoints if each.drained_until <= now and each.breaker.state != OPEN]
+        assert bool(there) == bool(world.cluster._usable)
 
     @invariant()
     def no_more_than_two_are_asked_at_once(self) -> None:

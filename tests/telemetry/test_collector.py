@@ -7,6 +7,7 @@ from prometheus_client.metrics_core import Metric
 
 from sidecar.model.outcome import Failure, Skipped, Verdict
 from sidecar.policy.hedge import MADE, NOT_MADE, Hedging
+from sidecar.policy.outlier import OutlierPolicy
 from sidecar.policy.retry import RetryPolicy
 from sidecar.telemetry.collector import Collector
 from sidecar.telemetry.counts import code_name
@@ -111,6 +112,27 @@ def test_hedges_are_told_where_they_are_on(parts: Parts) -> None:
     assert value(families, "sidecar_hedges_total", cluster="users", result="won") == 2
     assert {sample.labels["result"] for sample in families["sidecar_hedges"].samples} == {*MADE, *NOT_MADE}
     assert {sample.labels["cluster"] for sample in families["sidecar_hedges"].samples} == {"users"}
+
+
+def test_ejections_and_panics(parts: Parts) -> None:
+    users = parts.cluster("users", "10.0.0.1:80", "10.0.0.2:80")
+    parts.go_live(route_to(users))
+    one, other = users.endpoints
+    families = scrape(parts)
+    assert value(families, "sidecar_endpoint_ejected", cluster="users", endpoint=one.name) == 0
+    assert value(families, "sidecar_cluster_panic", cluster="users") == 0
+
+    users.eject_outliers(OutlierPolicy())
+    one.ejections += 1
+    users.set_ejected(one, True)
+    users.set_health(other, False)
+
+    families = scrape(parts)
+    assert value(families, "sidecar_endpoint_ejected", cluster="users", endpoint=one.name) == 1
+    assert value(families, "sidecar_ejections_total", cluster="users", endpoint=one.name) == 1
+    assert value(families, "sidecar_ejections_total", cluster="users", endpoint=other.name) == 0
+    assert value(families, "sidecar_cluster_panic", cluster="users") == 1
+    assert value(families, "sidecar_cluster_panics_total", cluster="users") == 1
 
 
 def test_requests_are_counted_by_cluster_route_protocol_and_code(parts: Parts) -> None:

@@ -75,7 +75,14 @@ def test_events_are_logged_and_bad_ones_as_warnings(events: Events) -> None:
         events.publish("breaker", {"from": "open", "to": "half_open"})
         events.publish("health", {"healthy": False})
         events.publish("reload", {"result": "rejected", "event": "taken"})
+        events.publish("ejection", {"ejected": True})
+        events.publish("ejection", {"ejected": False})
+        events.publish("panic", {"panic": True})
+        events.publish("panic", {"panic": False})
     levels = [(entry["event"], entry["log_level"]) for entry in logged]
-    assert levels == [("breaker", "warning"), ("breaker", "info"), ("health", "warning"), ("reload", "warning")]
+    assert levels == [
+        *[("breaker", "warning"), ("breaker", "info"), ("health", "warning"), ("reload", "warning")],
+        *[("ejection", "warning"), ("ejection", "info"), ("panic", "warning"), ("panic", "info")],
+    ]
     assert logged[0]["from"] == "closed"
     assert logged[3]["event_"] == "taken"
