@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from dataclasses import dataclass
 
 # Whatever is to come comes at once; a peer that says nothing for so long is broken.
@@ -30,17 +31,28 @@ class Said:
         return found[1] if found else b""
 
 
-async def say(port: int, data: bytes, answers: int = 0, patience: float = WITHIN, half_close: bool = False) -> Said:
+async def say(
+    port: int,
+    data: bytes,
+    answers: int = 0,
+    patience: float = WITHIN,
+    half_close: bool = False,
+    cut: int | None = None,
+) -> Said:
     """Send `data`; read until so many answers came (0: until the peer closes).
 
-    `half_close` ends our direction behind the data. After `patience` seconds without a
+    `half_close` ends our direction behind the data; `cut` sends it in pieces of so
+    many bytes, each in a packet of its own. After `patience` seconds without a
     byte, whatever came is returned.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     got = b""
     closed = False
     try:
-        writer.write(data)
+        for piece in _pieces(data, cut):
+            writer.write(piece)
+            await writer.drain()
         if half_close:
             writer.write_eof()
         async with asyncio.timeout(patience):
@@ -61,3 +73,9 @@ async def say(port: int, data: bytes, answers: int = 0, patience: float = WITHIN
         except ConnectionError:
             pass
     return Said(got, closed)
+
+
+def _pieces(data: bytes, cut: int | None) -> list[bytes]:
+    if cut is None:
+        return [data]
+    return [data[place : place + cut] for place in range(0, len(data), cut)]
