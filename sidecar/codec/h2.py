@@ -172,6 +172,9 @@ _STATUS_FIELDS: dict[int, Header] = {code: (b":status", b"%d" % code) for code i
 _STATUS_CODES: dict[bytes, int] = {field[1]: code for code, field in _STATUS_FIELDS.items()}
 
 
+_OF_ONE_HOP = frozenset((b"http2-settings", b"proxy-authorization"))
+
+
 class ReceivedRequest(RequestHead):
     """A request as it came over HTTP/2, its four pseudo-header fields first and in any
     order. Its header fields are listed when somebody asks: where it goes on over
@@ -183,9 +186,9 @@ class ReceivedRequest(RequestHead):
 
     @property
     def headers(self) -> Headers:  # type: ignore[override]
-        """The header fields."""
+        """The header fields, but those of one hop that HTTP/2 does not forbid."""
         assert self.fields is not None
-        return [*self.fields[4:]]
+        return [pair for pair in self.fields[4:] if pair[0] not in _OF_ONE_HOP]
 
 
 def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
@@ -232,7 +235,7 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
             if not crumbs:
                 kept.append(pair)  # keeps the place of the first
             crumbs.append(value)
-        else:
+        elif name not in _OF_ONE_HOP:
             if name == b"content-length":
                 length = int(value)
             kept.append(pair)

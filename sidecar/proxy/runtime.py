@@ -35,6 +35,9 @@ class Turn(Protocol):
     def mark(self, connection: Any) -> None:
         """Flush this connection when the turn ends."""
 
+    def mark_first(self, connection: Any) -> None:
+        """Have it flushed before all others."""
+
     def at_end(self, waiting: Any) -> None:
         """Call `waiting.on_turn_end()` before the turn's output is written."""
 

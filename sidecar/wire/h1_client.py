@@ -212,6 +212,10 @@ class H1ClientConnection(Paced):
 
     def send_head(self, head: RequestHead, end: bool) -> None:
         """The request head; chunked when its length is not known."""
+        path = head.path
+        if not path.isascii() or b"#" in path:
+            self._turn_away()
+            return
         self._decoder.expect(head)
         self._upgrade = bool(head.upgrade)
         data, self._chunked = h1.encode_request(head, end)
@@ -219,6 +223,14 @@ class H1ClientConnection(Paced):
         self._request_ended = end
         if not self.dirty:
             self.turn.mark(self)
+
+    def _turn_away(self) -> None:
+        """A target that HTTP/2 let in, whose syntax RFC 9113 8.3.1 leaves to others, and that
+        HTTP/1.1 would not."""
+        receiver = self.receiver
+        self._withdraw()
+        if receiver is not None:
+            receiver.on_reset(Failure.BAD_REQUEST)
 
     def send_informational(self, head: ResponseHead) -> None:
         """Requests have no interim heads."""
@@ -264,10 +276,22 @@ class H1ClientConnection(Paced):
             self.transport.resume_reading()
 
     def reset(self, failure: Failure) -> None:
-        """Give the exchange up: HTTP/1 can only do that by closing."""
+        """Give the exchange up: HTTP/1 can only do that by closing, unless nothing was written."""
+        if self._flushed or not self._busy or self.transport is None:
+            self.receiver = None
+            self._response_ended = True
+            self._drop()
+        else:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Nothing of the request goes out, and the connection is as good as before."""
         self.receiver = None
-        self._response_ended = True
-        self._drop()
+        self._out.clear()
+        self._request_ended = self._response_ended = True
+        self._upgrade = False
+        if not self.dirty:
+            self.turn.mark(self)
 
     # Output and the way back.
 

@@ -104,7 +104,8 @@ class H2Connection(Guarded):
             self._dispatch(events)
             self._large = not events  # it ended inside a first frame
             if not self.dirty and connection.want_write:
-                turn.mark(self)
+                # The library tells of a broken body when it has written RST_STREAM.
+                turn.mark_first(self)
         except H2Error as error:
             self._fail(error)
         except Exception as error:

@@ -109,6 +109,12 @@ class Turn:
         if not self.depth:
             self._schedule()
 
+    def mark_first(self, connection: Flushable) -> None:
+        """The same, before all others: its flush may tell that something of what they are
+        to write must not go out."""
+        connection.dirty = True
+        self._dirty.insert(0, connection)
+
     def at_end(self, waiting: TurnEnd) -> None:
         """Have `waiting.on_turn_end()` called once, before anything is written."""
         self._at_end.append(waiting)

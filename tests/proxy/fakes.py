@@ -31,6 +31,8 @@ class FakeTurn:
     def mark(self, connection: Any) -> None:
         """Nothing is written."""
 
+    mark_first = mark
+
     def at_end(self, waiting: Any) -> None:
         self.waiting.append(waiting)
 

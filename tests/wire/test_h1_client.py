@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from sidecar.model.head import RequestHead
 from sidecar.model.outcome import Failure
 from tests.wire.h1_peers import Upstream
+from tests.wire.h2_peers import Heard
 
 OK = b"HTTP/1.1 200 OK\r\n"
 SHORT = OK + b"Content-Length: 3\r\n\r\nabc"
@@ -358,3 +360,26 @@ def test_an_exchange_can_stop_the_server(server: Upstream) -> None:
     assert not server.transport.reading
     heard.stream.resume()
     assert server.transport.reading
+
+
+def test_a_request_that_is_given_up_before_it_was_written(server: Upstream) -> None:
+    def begin_and_give_up() -> None:
+        head = RequestHead(b"POST", b"/", b"a", [(b"content-length", b"5")], length=5)
+        server.connection.open(Heard(server.connection)).send_head(head, False)
+        server.connection.send_data(b"abc", False)
+        server.connection.reset(Failure.CANCELLED)
+
+    assert server.do(begin_and_give_up) == b""
+    assert server.reusable
+    heard = server.ask()
+    server.say(SHORT)
+    assert heard.ended
+
+
+@pytest.mark.parametrize("path", [b"/a#b", b"/\xe4"])
+def test_a_target_that_only_http2_lets_in(path: bytes, server: Upstream) -> None:
+    heard = Heard(server.connection)
+    head = RequestHead(b"GET", path, b"a", [])
+    assert server.do(lambda: server.connection.open(heard).send_head(head, True)) == b""
+    assert heard.log == [("reset", Failure.BAD_REQUEST)]
+    assert server.reusable

@@ -78,6 +78,16 @@ def test_in_the_order_in_which_they_spoke(turn: Turn) -> None:
     assert log == ["b", "a", "c"]
 
 
+def test_before_all_others_where_it_is_asked_for(turn: Turn) -> None:
+    log: list[str] = []
+    first, second = Connection(turn, "first", log), Connection(turn, "second", log)
+    turn.begin()
+    first.say()
+    turn.mark_first(second)
+    turn.end()
+    assert log == ["second", "first"]
+
+
 def test_what_a_flush_makes_dirty_is_flushed_in_the_same_turn(turn: Turn, loop: FakeLoop) -> None:
     log: list[str] = []
     one = Connection(turn, "one", log)
