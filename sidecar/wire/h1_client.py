@@ -177,6 +177,8 @@ class H1ClientConnection(Paced):
 
     def on_informational_head(self, head: ResponseHead) -> None:
         """A 1xx response."""
+        if self._response_begun:
+            raise h1.H1Error("a second answer to one request")
         self._interim += 1
         if self._interim > _MAX_INTERIM:
             raise h1.H1Error("too many 1xx responses")
