@@ -195,7 +195,7 @@ class RequestDecoder(Decoder):
         # is a CONNECT, body or not. Those that may pass wait for their answer; the
         # body of the others is read as if the field were not there.
         if self._mode == HELD:
-            self._held = rest
+            self._keep_apart(rest)
             return b""
         if self._mode == STOPPED:
             self._new_parser()

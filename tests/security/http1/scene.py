@@ -11,7 +11,7 @@ from tests.support.sidecar import running
 CONFIG = """
 admin: {bind: 127.0.0.1:0}
 clusters:
-  web: {endpoints: ["127.0.0.1:%d"], protocol: http1}
+  web: {endpoints: ["127.0.0.1:%d"], protocol: http1, retry: {attempts: 1}}
 listeners:
   in:
     bind: 127.0.0.1:0

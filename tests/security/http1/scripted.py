@@ -1,11 +1,13 @@
 """A server that answers its first request with any bytes, and the others as it should."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.security.http1.recorder import OK
+
+WITHIN: Final = 10.0
 
 
 class Script(NamedTuple):
@@ -32,6 +34,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.data += data
+        self.server.changed.set()
         while self.data.count(b"\r\n\r\n") > self.answered:
             self.answered += 1
             self.server.play(self)
@@ -47,6 +50,7 @@ class Scripted:
         self.script = script
         self.connections: list[Connection] = []
         self.port = 0
+        self.changed = asyncio.Event()
         self._first: Iterator[Script] = iter([script])
 
     def play(self, connection: Connection) -> None:
@@ -55,6 +59,13 @@ class Scripted:
         connection.transport.write(script.answer)
         if script.ends and not script.later:
             connection.transport.close()
+
+    async def until(self, ready: Callable[[], bool]) -> None:
+        """Wait until what came makes it so."""
+        async with asyncio.timeout(WITHIN):
+            while not ready():
+                self.changed.clear()
+                await self.changed.wait()
 
     def go_on(self) -> None:
         """What comes later, over the first connection."""
