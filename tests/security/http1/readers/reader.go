@@ -46,6 +46,9 @@ func (s *stream) Read(p []byte) (int, error) { return s.in.Read(p) }
 func (s *stream) Write(p []byte) (int, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if bytes.Contains(p, []byte("Connection: close\r\n")) {
+		s.Close() // it reads no further, but may wait half a second before it closes
+	}
 	return s.out.Write(p)
 }
 func (s *stream) Close() error                       { s.once.Do(func() { close(s.closed) }); return nil }
@@ -98,6 +101,8 @@ func read(data []byte) reading {
 	go server.Serve(listener)
 	<-conn.closed
 	close(listener.done)
+	conn.mutex.Lock() // of the last write
+	defer conn.mutex.Unlock()
 	if found.End == "clean" && closing.MatchString(conn.out.String()) {
 		found.End = "closed"
 	}

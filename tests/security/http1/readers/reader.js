@@ -37,7 +37,10 @@ function read(data) {
     server.on('clientError', (error, socket) => {
       // The end of the stream in the middle of a message is no judgement.
       end = error.code === 'HPE_INVALID_EOF_STATE' || error.code === 'ECONNRESET' ? 'partial' : 'closed';
-      socket.destroy();
+      // What was parsed before it is told a few turns later.
+      let turns = 8;
+      const wait = () => (turns-- ? setImmediate(wait) : socket.destroy());
+      wait();
     });
     const socket = new Duplex({
       read() {},
