@@ -243,8 +243,11 @@ class Scout:
                 raise H1Error("a head without an end")  # the other parser saw it
             try:
                 self._parser.feed_data(data[place:end])
-            except httptools.HttpParserUpgrade:
-                pass  # behind the head that is wanted: the other parser stops at every upgrade
+            except _STOPS as error:
+                # Behind the head that is wanted, where it is not stopped: an upgrade, or
+                # a `chunked` with a tab behind it, which llhttp does not know as one.
+                if not self._found:
+                    raise H1Error(str(error)) from None
             place = end
         return place
 

@@ -82,6 +82,24 @@ CHUNKED: Final[dict[str, Forwarded]] = {
         b"POST / HTTP/1.1\r\n" + HOST + b"tRANSFER-eNCODING:ChUnKeD \r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\n" + HEAD + CHUNKS + b"0\r\n\r\n",
     ),
+    "chunked, and a tab": Forwarded(
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + HEAD + CHUNKS + b"0\r\n\r\n",
+    ),
+    "chunked behind a request in one read": Forwarded(
+        NEXT + b"POST / HTTP/1.1\r\n" + HOST + TE + b"\r\n2\r\nok\r\n0\r\n\r\n" + NEXT,
+        NEXT_GOT + b"POST / HTTP/1.1\r\n" + HEAD + CHUNKS + b"2\r\nok\r\n0\r\n\r\n" + NEXT_GOT,
+        3,
+    ),
+    "chunked behind a body that looks like a chunked request": Forwarded(
+        b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 53\r\n\r\n"
+        b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"POST / HTTP/1.1\r\n" + HOST + TE + b"\r\n2\r\nok\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + HEAD + b"content-length: 53\r\n\r\n"
+        b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"POST / HTTP/1.1\r\n" + HEAD + CHUNKS + b"2\r\nok\r\n0\r\n\r\n",
+        2,
+    ),
     "Connection hides the coding": Forwarded(
         b"POST / HTTP/1.1\r\n" + HOST + b"Connection: transfer-encoding\r\n" + TE + b"\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\n" + HEAD + CHUNKS + b"0\r\n\r\n",

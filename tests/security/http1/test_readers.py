@@ -113,7 +113,7 @@ def test_mutants_are_read_alike(readers: Readers, memory: Memory) -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", range(10))
 def test_many_mutants_are_read_alike(seed: int, readers: Readers, memory: Memory) -> None:
-    mutants(readers, memory, 100 + seed, 50_000)
+    mutants(readers, memory, 100 + seed, 500_000)
 
 
 def test_through_a_plain_pipe_the_same_rows_are_read_differently(readers: Readers) -> None:
