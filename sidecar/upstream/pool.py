@@ -266,18 +266,25 @@ class H2Pool(_Pool):
         self.dialling -= 1
         self.connections[connection] = None
         connection.idle_since = self.clock()
+        waiting = len(self.waiters)
         self.on_available(connection)
-        if self.waiters and not self.dialling:
+        if waiting and len(self.waiters) == waiting:
+            # A server that allows no stream: another connection would be no better.
+            self._fail_all(Failure.CONNECT_FAILED)
+        elif self.waiters and not self.dialling:
             self._dial()
 
     def on_connect_failed(self, failure: Failure) -> None:
         """One dial was made for all that wait: all of them hear of its failure."""
         self.dialling -= 1
         self.shares.connections.release()
+        self._fail_all(failure)
+        self._feed_starving()
+
+    def _fail_all(self, failure: Failure) -> None:
         for _ in range(len(self.waiters)):
             if self.waiters:
                 self._next_waiter().on_no_stream(failure)
-        self._feed_starving()
 
     def _wants_more(self) -> bool:
         # One dial at a time: it may serve everybody.

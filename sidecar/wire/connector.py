@@ -176,6 +176,8 @@ def _usable(connection: Any, protocol: str) -> bool:
     transport = connection.transport
     if transport is None or transport.is_closing():
         return False
+    if protocol == "http2" and not connection.usable:
+        return False  # it has said GOAWAY already: to dial again would be a loop
     tls = transport.get_extra_info("ssl_object")
     return tls is None or protocol != "http2" or tls.selected_alpn_protocol() == "h2"
 
