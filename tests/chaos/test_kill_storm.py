@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.processes import Processes, Service
 from tests.support.sidecar import SidecarProcess
-from tests.support.swift_client import Http1Client
+from tests.support.swift_client import Fields, Http1Client, Http2Client
+from tests.support.swift_service import METHODS
 
 RATE = 400  # requests per second, every fourth one a POST
 KILL_EVERY = 1.25  # seconds
@@ -23,18 +24,29 @@ admin: {{bind: "127.0.0.1:0"}}
 clusters:
   web:
     endpoints: [{endpoints}]
+    retry: {{idempotent: [swift.Ledger/Read, swift.Ledger/ReadLate]}}
 listeners:
   out: {{bind: "127.0.0.1:0", routes: [{{to: web}}]}}
 """
+PROTOCOLS = ("http1", "http2", "grpc")
+# What a good answer says.
+GOOD = {"http1": "200", "http2": "200", "grpc": "grpc 0"}
+HTTP2_CONNECTIONS = 4
 
 
 class Callers:
-    """An open loop: a request begins when its time has come, whatever became of those before."""
+    """An open loop: a request begins when its time has come, whatever became of those before.
+    With gRPC, GET is a method that is listed as idempotent, and POST one that is not."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, protocol: str) -> None:
         self._port = port
+        self._protocol = protocol
         self._idle: list[Http1Client] = []
+        self._shared = [Http2Client("127.0.0.1", port) for _ in range(HTTP2_CONNECTIONS)]
         self._numbers = count()
+        # By turns one that is answered at once, and one that is under way for 20 ms.
+        methods = list(METHODS.items())
+        self._reads, self._writes = cycle(methods[:2]), cycle(methods[2:])
         self.gets: Counter[str] = Counter()
         self.posts: Counter[str] = Counter()
         self.acknowledged: list[str] = []
@@ -50,43 +62,50 @@ class Callers:
 
     def close(self) -> None:
         """Cut all connections."""
-        for client in self._idle:
-            client.close()
+        for single in self._idle:
+            single.close()
+        for shared in self._shared:
+            shared.close()
 
     async def _get(self) -> None:
-        client = self._take()
-        try:
-            self.gets[(await client.request(b"GET", b"/ok")).said] += 1
-        except ConnectionError as error:
-            self.gets[repr(error)] += 1
-        self._idle.append(client)
+        self.gets[await self._said(b"GET", *next(self._reads), b"", [])] += 1
 
     async def _post(self) -> None:
-        client = self._take()
         identity = f"order-{next(self._numbers)}"
+        said = await self._said(b"POST", *next(self._writes), b"{}", [(b"x-request-id", identity.encode())])
+        self.posts[said] += 1
+        if said == GOOD[self._protocol]:
+            self.acknowledged.append(identity)
+
+    async def _said(self, method: bytes, rpc: bytes, path: bytes, body: bytes, fields: Fields) -> str:
         try:
-            answer = await client.request(b"POST", b"/ledger", b"{}", [(b"x-request-id", identity.encode())])
-            self.posts[answer.said] += 1
-            if answer.status == 200:
-                self.acknowledged.append(identity)
+            if self._protocol == "http1":
+                # A connection for each that waits: none is held up by another.
+                client = self._idle.pop() if self._idle else Http1Client("127.0.0.1", self._port)
+                try:
+                    return (await client.request(method, path, body, fields)).said
+                finally:
+                    self._idle.append(client)
+            shared = self._shared[next(self._numbers) % HTTP2_CONNECTIONS]
+            if self._protocol == "grpc":
+                return (await shared.call(rpc, body, fields)).said
+            return (await shared.request(method, path, body, fields)).said
         except ConnectionError as error:
-            self.posts[repr(error)] += 1
-        self._idle.append(client)
-
-    def _take(self) -> Http1Client:
-        # A caller for each that waits: none is held up by another.
-        return self._idle.pop() if self._idle else Http1Client("127.0.0.1", self._port)
+            return repr(error)
 
 
-async def _storm(processes: Processes, folder: Path, seconds: float) -> None:
+async def _storm(processes: Processes, folder: Path, protocol: str, seconds: float) -> None:
     # Given three services that keep a ledger each, under a steady load
     ledgers = [folder / f"ledger-{number}" for number in range(3)]
-    services = [await processes.service("tests.support.swift_service", "--ledger", str(path)) for path in ledgers]
+    options = [] if protocol == "http1" else ["--http2"]
+    services = [
+        await processes.service("tests.support.swift_service", "--ledger", str(path), *options) for path in ledgers
+    ]
     endpoints = ", ".join(f'"{service.address}"' for service in services)
     sidecar = SidecarProcess(folder, CONFIG.format(endpoints=endpoints))
     processes.own(sidecar)
     await sidecar.serve()
-    callers = Callers(sidecar.port("out"))
+    callers = Callers(sidecar.port("out"), protocol)
     # When one of them is killed every 1.25 seconds, and comes back
     killer = asyncio.create_task(_kill(services))
     try:
@@ -95,7 +114,7 @@ async def _storm(processes: Processes, folder: Path, seconds: float) -> None:
         killer.cancel()
         callers.close()
     # Then no GET failed
-    assert callers.gets == {"200": sum(callers.gets.values())}
+    assert callers.gets == {GOOD[protocol]: sum(callers.gets.values())}
     assert sum(callers.gets.values()) + sum(callers.posts.values()) == int(seconds * RATE)
     # And what was acknowledged ran once, and nothing twice
     ran = Counter(line for path in ledgers for line in path.read_text().split())
@@ -114,11 +133,13 @@ async def _kill(services: list[Service]) -> None:
 
 
 @pytest.mark.slow
-async def test_services_are_killed_in_turn(processes: Processes, tmp_path: Path) -> None:
-    await _storm(processes, tmp_path, 15.0)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_services_are_killed_in_turn(protocol: str, processes: Processes, tmp_path: Path) -> None:
+    await _storm(processes, tmp_path, protocol, 10.0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-async def test_services_are_killed_in_turn_for_a_minute(processes: Processes, tmp_path: Path) -> None:
-    await _storm(processes, tmp_path, 60.0)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_services_are_killed_in_turn_for_a_minute(protocol: str, processes: Processes, tmp_path: Path) -> None:
+    await _storm(processes, tmp_path, protocol, 60.0)

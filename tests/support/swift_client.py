@@ -22,7 +22,7 @@ Fields = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """What came back; trailers are among the fields."""
 
     status: int
     fields: dict[bytes, bytes]
@@ -30,9 +30,11 @@ class Answer:
 
     @property
     def said(self) -> str:
-        """The status, with the sidecar's own word for it where it has one."""
+        """The status, of gRPC its own, with the sidecar's word for it where it has one."""
         reason = self.fields.get(b"x-sidecar-error", b"").decode()
-        return f"{self.status} {reason}".strip()
+        code = self.fields.get(b"grpc-status")
+        status = str(self.status) if code is None else f"grpc {code.decode()}"
+        return f"{status} {reason}".strip()
 
 
 class Http1Client(asyncio.Protocol):
@@ -163,6 +165,13 @@ class Http2Client:
             self._connection.abort()
             self._connection = None
 
+    async def call(self, path: bytes, message: bytes = b"", fields: Fields = ()) -> Answer:
+        """A gRPC call. ConnectionError as below."""
+        body = b"\x00" + len(message).to_bytes(4, "big") + message
+        return await self.request(
+            b"POST", path, body, [(b"content-type", b"application/grpc"), (b"te", b"trailers"), *fields]
+        )
+
     async def request(self, method: bytes, path: bytes, body: bytes = b"", fields: Fields = ()) -> Answer:
         """ConnectionError when the stream is reset or the connection breaks."""
         async with self._opening:
@@ -223,6 +232,8 @@ class _Http2(asyncio.Protocol):
             kind = type(event)
             if kind is ngh2.ResponseReceived:
                 self._heads[event.stream_id] = dict(event.headers)
+            elif kind is ngh2.TrailersReceived:
+                self._heads[event.stream_id].update(event.headers)
             elif kind is ngh2.DataReceived:
                 self._bodies[event.stream_id].append(event.data)
             elif kind is ngh2.StreamClosed or kind is ngh2.StreamReset:

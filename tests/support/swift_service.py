@@ -9,9 +9,12 @@ The path says what a request gets:
 - `/fail`: 503; `/reset`: the connection is cut (HTTP/2: RST_STREAM) without an answer
 - `/partial`: the head of an answer and a part of its body, then the same
 - `/slow`: `/ok` after 20 ms; `/stall`: nothing, ever
-- `/ledger`: `x-request-id` is written to FILE and fsynced before it is answered
+- `/ledger`: `x-request-id` is written to FILE and fsynced before it is answered;
+  `/ledger/late`: answered 20 ms after that
 
-Both protocols answer alike. With --http2 it speaks HTTP/2 with prior knowledge alone.
+Both protocols answer alike. With --http2 it speaks HTTP/2 with prior knowledge alone, and gRPC
+to whoever asks for it (content-type): METHODS says which path a method is; a status but 200 is
+UNAVAILABLE.
 """
 
 import argparse
@@ -27,6 +30,13 @@ import ngh2
 from tests.support.processes import announce
 
 OK = b"ok " * 16
+METHODS = {
+    b"/swift.Ledger/Read": b"/ok",
+    b"/swift.Ledger/ReadLate": b"/slow",
+    b"/swift.Ledger/Write": b"/ledger",
+    b"/swift.Ledger/WriteLate": b"/ledger/late",
+}
+_GRPC = b"application/grpc"
 SLOW_SECONDS = 0.02
 # How the answer to a request looks: a status and a body, None for no answer, or a part of one.
 Reply = Callable[[int, bytes], None]
@@ -47,10 +57,11 @@ class Ledger:
 class Exchange:
     """One request; what to do with it is the same in both protocols."""
 
-    def __init__(self, ledger: Ledger, path: bytes, identity: bytes) -> None:
+    def __init__(self, ledger: Ledger, path: bytes, identity: bytes, grpc: bool = False) -> None:
         self._ledger = ledger
-        self.path = path
+        self.path = METHODS.get(path, path)
         self.identity = identity
+        self.grpc = grpc
         self.body: list[bytes] = []
 
     def carry_out(self, reply: Reply, cut: Callable[[], None], part: Callable[[], None]) -> None:
@@ -71,6 +82,9 @@ class Exchange:
         elif path == b"/ledger":
             self._ledger.write(self.identity)
             reply(200, self.identity)
+        elif path == b"/ledger/late":
+            self._ledger.write(self.identity)
+            asyncio.get_running_loop().call_later(SLOW_SECONDS, reply, 200, self.identity)
         elif path != b"/stall":
             reply(404, b"no such path")
 
@@ -143,7 +157,8 @@ class Http2(asyncio.Protocol):
             if kind is ngh2.RequestReceived:
                 fields = dict(event.headers)
                 path, identity = fields[b":path"], fields.get(b"x-request-id", b"")
-                self._exchanges[event.stream_id] = Exchange(self._ledger, path, identity)
+                grpc = fields.get(b"content-type") == _GRPC
+                self._exchanges[event.stream_id] = Exchange(self._ledger, path, identity, grpc)
                 if event.end_stream:
                     self._carry_out(event.stream_id)
             elif kind is ngh2.DataReceived:
@@ -162,11 +177,17 @@ class Http2(asyncio.Protocol):
         )
 
     def _reply(self, stream: int, status: int, body: bytes) -> None:
-        if self._exchanges.pop(stream, None) is None or self._transport is None:
+        exchange = self._exchanges.pop(stream, None)
+        if exchange is None or self._transport is None:
             return  # it was cancelled
         with suppress(ngh2.StreamUnavailableError):  # cancelled in the read that brought it
-            self._h2.send_response(stream, [(b":status", b"%d" % status), (b"content-length", b"%d" % len(body))])
-            self._h2.send_data(stream, body, end_stream=True)
+            if exchange.grpc:
+                self._h2.send_response(stream, [(b":status", b"200"), (b"content-type", _GRPC)])
+                self._h2.send_data(stream, b"\x00" + len(body).to_bytes(4, "big") + body)
+                self._h2.send_trailers(stream, [(b"grpc-status", b"0" if status == 200 else b"14")])
+            else:
+                self._h2.send_response(stream, [(b":status", b"%d" % status), (b"content-length", b"%d" % len(body))])
+                self._h2.send_data(stream, body, end_stream=True)
         self._write()
 
     def _cut(self, stream: int) -> None:
