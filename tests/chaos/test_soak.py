@@ -1,4 +1,5 @@
-"""Mixed traffic without end: requests, cancels, resets, reloads, over both protocols.
+"""Mixed traffic without end: requests, gRPC calls, cancels, resets, lost connections, reloads,
+over both protocols.
 
 Afterwards the process holds what it held before: tasks, files, timers, requests; and its
 memory does not grow with the number of requests.
@@ -9,7 +10,7 @@ import json
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from itertools import cycle
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from tests.support.processes import Child, Processes
 from tests.support.sidecar import SidecarProcess
-from tests.support.swift_client import Http1Client, Http2Client
+from tests.support.swift_client import Answer, Http1Client, Http2Client
 
 CONFIG = """
 admin: {{bind: "127.0.0.1:0"}}
@@ -51,7 +52,21 @@ MIX: Sequence[tuple[int, bytes, bytes, bytes, float]] = (
     (2, b"GET", b"/slow", b"", 0.005),
     (2, b"POST", b"/stall", b"{}", 0.005),
 )
+# The same of gRPC, which HTTP/2 callers alone ask for: every eighth time.
+CALLS: Sequence[tuple[int, bytes, bytes, float]] = (
+    (80, b"/swift.Ledger/Read", b"x" * 100, 0.0),
+    (4, b"/swift.Ledger/ReadLate", b"", 0.0),
+    (4, b"/swift.Ledger/ReadLate", b"", 0.005),
+    (4, b"/fail", b"", 0.0),
+    (4, b"/reset", b"", 0.0),
+    (4, b"/partial", b"", 0.0),
+)
+# How often a caller cuts its connection first: with HTTP/2, that of eleven others as well.
+CUT = {Http1Client: 0.01, Http2Client: 0.0005}
+_WEIGHTS, _CALL_WEIGHTS = ([entry[0] for entry in each] for each in (MIX, CALLS))
 HTTP1_CALLERS, HTTP2_CALLERS = 16, 48
+# What they may get.
+SEEN = {"200", "503", "502 reset", "504 timeout", "grpc 0", "grpc 14", "grpc 14 reset", "left", "broken"}
 RELOAD_EVERY = 5000  # requests
 # What the allocators' rounding may add once, in KiB.
 SLACK = 1024
@@ -80,15 +95,23 @@ class Load:
                 for client in (*single, *shared * (HTTP2_CALLERS // len(shared))):
                     group.create_task(self._call(client))
 
+    def _next(self, client: Any) -> tuple[Coroutine[Any, Any, Answer], float]:
+        """What to ask for, and for how long to wait."""
+        if isinstance(client, Http2Client) and self._rng.random() < 1 / 8:
+            _, path, message, patience = self._rng.choices(CALLS, _CALL_WEIGHTS)[0]
+            return client.call(path, message, [(b"x-to", b"two")]), patience
+        _, method, path, body, patience = self._rng.choices(MIX, _WEIGHTS)[0]
+        return client.request(method, path, body, [(b"x-to", self._rng.choice((b"one", b"two")))]), patience
+
     async def _call(self, client: Any) -> None:
-        weights = [entry[0] for entry in MIX]
         while self._left > 0:
             self._left -= 1
-            _, method, path, body, patience = self._rng.choices(MIX, weights)[0]
-            fields = [(b"x-to", self._rng.choice((b"one", b"two")))]
+            if self._rng.random() < CUT[type(client)]:
+                client.close()
+            answer, patience = self._next(client)
             try:
                 async with asyncio.timeout(patience or None):
-                    self.seen[(await client.request(method, path, body, fields)).said] += 1
+                    self.seen[(await answer).said] += 1
             except TimeoutError:
                 self.seen["left"] += 1
             except ConnectionError:
@@ -136,8 +159,8 @@ async def _soak(processes: Processes, folder: Path, requests: int, parts: int) -
         held.append(await _at_rest(sidecar))
     # Everything was answered, and most of it well: nothing but what was asked for went wrong
     assert load.seen.total() == load.done >= requests
-    assert load.seen["200"] >= 0.85 * requests, load.seen
-    assert load.seen.keys() <= {"200", "503", "502 reset", "504 timeout", "left", "broken"}, load.seen
+    assert load.seen["200"] + load.seen["grpc 0"] >= 0.85 * requests, load.seen
+    assert load.seen.keys() <= SEEN, load.seen
     assert not [event for event in sidecar.events if event["level"] == "error"]
     reloads = [event for event in sidecar.events if event["event"] == "reload" and event["result"] == "ok"]
     assert len(reloads) >= 0.5 * requests / RELOAD_EVERY  # a file and a signal may make one of two

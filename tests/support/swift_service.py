@@ -180,7 +180,8 @@ class Http2(asyncio.Protocol):
         exchange = self._exchanges.pop(stream, None)
         if exchange is None or self._transport is None:
             return  # it was cancelled
-        with suppress(ngh2.StreamUnavailableError):  # cancelled in the read that brought it
+        # Cancelled in the read that brought it, or the connection with it.
+        with suppress(ngh2.StreamUnavailableError, ngh2.ConnectionStateError):
             if exchange.grpc:
                 self._h2.send_response(stream, [(b":status", b"200"), (b"content-type", _GRPC)])
                 self._h2.send_data(stream, b"\x00" + len(body).to_bytes(4, "big") + body)
