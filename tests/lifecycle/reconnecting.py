@@ -84,6 +84,13 @@ class _KeptAlive:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def __call__(self) -> str:
+        try:
+            return await self._ask()
+        except BaseException:
+            self.close()  # the next one opens another
+            raise
+
+    async def _ask(self) -> str:
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._address)
         reader, writer = self._streams
@@ -112,24 +119,26 @@ async def _new_channel(target: str) -> str:
 
 
 @asynccontextmanager
-async def calling(http: str, grpc_target: str, callers: int = 2) -> AsyncIterator[Callers]:
-    """`callers` of each kind on two addresses, from now until the end."""
+async def calling(http: str, grpc_target: str | None = None, callers: int = 2) -> AsyncIterator[Callers]:
+    """`callers` of each kind on two addresses, from now until the end; without the second one, HTTP/1.1 alone."""
     host, _, port = http.rpartition(":")
     load = Callers()
     kept = [_KeptAlive(host, int(port)) for _ in range(callers)]
-    channel = grpc.aio.insecure_channel(grpc_target, options=_KEPT_CHANNEL)
     kinds: dict[str, list[Callable[[], Awaitable[str]]]] = {
         "http1, new": [lambda: _one_shot(host, int(port))] * callers,
         "http1, kept": [*kept],
-        "grpc, new": [lambda: _new_channel(grpc_target)] * callers,
-        "grpc, kept": [lambda: _unary(channel)] * callers,
     }
+    channel = None if grpc_target is None else grpc.aio.insecure_channel(grpc_target, options=_CHANNEL)
+    if grpc_target is not None:
+        kinds["grpc, new"] = [lambda: _new_channel(grpc_target)] * callers
+        kinds["grpc, kept"] = [lambda: _unary(channel)] * callers
     tasks = [asyncio.create_task(load.repeat(kind, call)) for kind, calls in kinds.items() for call in calls]
     try:
         yield load
     finally:
         load.stop()
         await asyncio.gather(*tasks)
-        await channel.close()
+        if channel is not None:
+            await channel.close()
         for each in kept:
             each.close()

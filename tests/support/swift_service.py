@@ -150,7 +150,10 @@ class Http2(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._h2.receive_data(data)
+        try:
+            self._h2.receive_data(data)
+        except ngh2.ConnectionStateError:
+            return  # we have said GOAWAY: too many were cancelled for ngh2's liking
         event: Any  # told apart by their types
         for event in self._h2.events():
             kind = type(event)
