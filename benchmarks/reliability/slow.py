@@ -1,8 +1,8 @@
 """Slow clients beside one who wants to be served (tests/security/slow)."""
 
 from benchmarks.measure import Figure
-from benchmarks.reliability.bystander import Bystander
 from benchmarks.reliability.proxies import Proxy
+from tests.support.bystander import Bystander
 from tests.support.http_service import HttpService
 from tests.support.slow_clients import BODY, HEADER, READ, SILENT, SlowClient
 

@@ -11,7 +11,9 @@ import pytest
 
 from sidecar.overload.memory import resident
 from tests.chaos.watching import Metrics, metrics
+from tests.support.bystander import Bystander
 from tests.support.http_service import HttpService
+from tests.support.open_loop import NOISE
 from tests.support.processes import Processes
 from tests.support.sidecar import SidecarProcess
 
@@ -132,6 +134,50 @@ async def test_200_clients_and_64_files(processes: Processes, tmp_path: Path, ht
                 assert response.status == 200
             async with admin.get(sidecar.url("admin", "/readyz")) as response:
                 assert (await response.json())["checks"]["overload"]["status"] == "ok"
+
+
+async def _beside(processes: Processes, folder: Path, service: HttpService, seconds: float) -> None:
+    """A client that is connected already and asks all the time, beside 200 that come again every second."""
+    sidecar = await sidecar_with(processes, folder, service)
+    port = sidecar.port("web")
+    memory = resident(f"/proc/{sidecar.pid}/statm")
+
+    async def come_again(number: int) -> None:
+        await asyncio.sleep(number / CLIENTS)
+        while True:
+            client = await Client.connect(port)
+            try:
+                await client.ask()
+                await asyncio.sleep(1.0)
+            finally:
+                client.writer.close()
+
+    bystander = Bystander(port, b"/bytes/100")
+    alone = await bystander.p99(seconds / 2)
+    crowd = [asyncio.create_task(come_again(number)) for number in range(CLIENTS)]
+    beside = await bystander.p99(seconds)
+    for each in crowd:
+        each.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    bystander.close()
+    assert (bystander.failed, bystander.dialled) == (0, 1)
+    assert beside <= max(NOISE, 2 * alone)
+    assert resident(f"/proc/{sidecar.pid}/statm") - memory < 50 << 20
+    assert (await scrape(sidecar)).total("sidecar_connections_refused_total", reason="ceiling") > CLIENTS
+
+
+async def test_who_is_connected_already_hardly_notices(
+    processes: Processes, tmp_path: Path, http_service: HttpService
+) -> None:
+    await _beside(processes, tmp_path, http_service, 3.0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(180)
+async def test_who_is_connected_already_hardly_notices_for_a_minute(
+    processes: Processes, tmp_path: Path, http_service: HttpService
+) -> None:
+    await _beside(processes, tmp_path, http_service, 60.0)
 
 
 async def test_requests_of_those_let_in_work_while_others_wait(

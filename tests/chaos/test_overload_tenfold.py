@@ -2,7 +2,6 @@
 does not grow, and afterwards all is as before. And memory that runs out, by an injected limit."""
 
 import asyncio
-import math
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +11,7 @@ from sidecar.overload import memory
 from sidecar.policy.pressure import REFUSE
 from tests.chaos.watching import Watch, eventually, metrics
 from tests.support.http_service import HttpService
-from tests.support.open_loop import OpenLoop, Request
+from tests.support.open_loop import NOISE, OpenLoop, p99
 from tests.support.processes import Processes
 from tests.support.sidecar import SidecarProcess, running
 
@@ -20,14 +19,7 @@ CAPACITY = 50.0  # two workers, 40 ms each
 LIMIT = 30  # what the endpoint works off in little more than half a second
 BYSTANDER = 50.0
 SECONDS = 4.0
-# On a machine where much else runs, a p99 below this says nothing.
-NOISE = 0.05
 MIB = 1 << 20
-
-
-def p99(requests: list[Request]) -> float:
-    took = sorted(request.seconds for request in requests)
-    return took[math.ceil(len(took) * 0.99) - 1]
 
 
 def resident(pid: int) -> int:

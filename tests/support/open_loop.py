@@ -8,6 +8,7 @@ leaves, and perhaps asks again. `load.requests` says of each what came of it.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -29,6 +30,16 @@ class Request:
     def served(self) -> bool:
         """Whether the user got what it asked for, before its patience was over."""
         return bool(self.statuses) and self.statuses[-1] == 200
+
+
+# On a machine where much else runs, a p99 below this says nothing, in seconds.
+NOISE = 0.05
+
+
+def p99(requests: Sequence[Request]) -> float:
+    """Of their times, in seconds."""
+    took = sorted(request.seconds for request in requests)
+    return took[math.ceil(len(took) * 0.99) - 1]
 
 
 class _Connection(asyncio.Protocol):

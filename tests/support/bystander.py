@@ -10,12 +10,17 @@ _PATIENCE = 5.0
 
 
 class Bystander:
-    """`failed` counts whatever was no 200 within five seconds."""
+    """One request after the other. `failed` counts whatever was no 200 within five seconds,
+    `dialled` the connections that it took."""
 
     def __init__(self, port: int, path: bytes) -> None:
         self.failed = 0
         self._client = Http1Client("127.0.0.1", port)
         self._path = path
+
+    @property
+    def dialled(self) -> int:
+        return self._client.dialled
 
     async def p99(self, seconds: float) -> float:
         """Of that much time, in seconds."""
