@@ -43,11 +43,12 @@ class Chunked:
 
     def feed(self, data: bytes) -> bytes | None:
         """Take bytes; what comes behind the body, or None when the body goes on."""
-        if self._held:
+        before = len(self._held)
+        if before:
             data = self._held + data
             self._held = b""
         if self.trailers is not None:
-            return self._read_trailers(data)
+            return self._read_trailers(data, max(0, before - 3))
         place, size = 0, len(data)
         while place < size:
             left = self._left
@@ -72,7 +73,7 @@ class Chunked:
             self._left = int(found[1], 16)
             if not self._left:
                 self.trailers = []
-                return self._read_trailers(data[place:])
+                return self._read_trailers(data[place:], 0)
         return None
 
     def _hold_line(self, begun: bytes) -> None:
@@ -82,11 +83,11 @@ class Chunked:
             raise H1Error("a chunk is malformed")
         self._held = begun
 
-    def _read_trailers(self, data: bytes) -> bytes | None:
-        """The trailer section, when it came whole."""
+    def _read_trailers(self, data: bytes, unseen: int) -> bytes | None:
+        """The trailer section, when it came whole. Its end is not before `unseen`."""
         if data.startswith(b"\r\n"):
             return data[2:]
-        end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+        end = data.find(b"\r\n\r\n", unseen, MAX_HEAD_BYTES)
         if end < 0:
             if len(data) > MAX_HEAD_BYTES:
                 raise H1Error("trailer fields are too large", 431)
