@@ -22,7 +22,7 @@ _ABSOLUTE: Final = re.compile(rb"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
 class RequestDecoder(Decoder):
     """Requests of one downstream connection, pipelined ones in order.
 
-    `version` is "1.1" or "1.0" and `keep_alive` whether the connection may serve
+    `version` is "1.1" or "1.0", empty before there was a request, and `keep_alive` whether the connection may serve
     another request; both are of the latest head.
     """
 
@@ -31,7 +31,7 @@ class RequestDecoder(Decoder):
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._url = b""
-        self.version = "1.1"
+        self.version = ""
         self.scheme = b"http"  # of requests that do not say it: how the connection is made
         self._authority = b""  # the last one that was found right: it seldom changes
         self._held = b""
@@ -176,9 +176,9 @@ class RequestDecoder(Decoder):
         return path, absolute[2], absolute[1].lower()
 
     def _go_on(self, data: bytes) -> None:
-        if self._begun:
+        if self._begun and not self.version:
             version = self._parser.get_http_version()
-            # A line of HTTP/0.9 ends before its version: there is no head to wait for.
+            # HTTP/0.9 has no head to wait for, and one request a connection.
             if version != "0.0" or b"\n" in data.lstrip(b"\r\n"):
                 _check_version(version)
         super()._go_on(data)
