@@ -22,10 +22,13 @@ BUDGETS: Final[Mapping[str, tuple[int, int]]] = {
     "settings": (100, 10),
     "window_update": (50_000, 25_000),
     "goaway": (10, 1),
+    # Heads over what we said that we take, each of which is read to its end.
+    "header_list": (500, 100),
 }
-# Why a connection is ended: a budget, or one of the library's limits: a header list too
-# long, a header block in too many parts, answers that nobody reads, frames of no use.
-REASONS: Final = (*BUDGETS, "header_list", "continuation", "unread_answers", "useless_frames")
+# Why a connection is ended: a budget, or one of the library's limits: a header list far too
+# long (as if its budget were spent), a header block in too many parts, answers that nobody
+# reads, frames of no use.
+REASONS: Final = (*BUDGETS, "continuation", "unread_answers", "useless_frames")
 
 
 class Calm:

@@ -273,8 +273,7 @@ class H2ClientConnection(H2Connection):
         elif kind is ConnectionClosed:
             if event.error_code and not self.draining:
                 self._failure = Failure.PROTOCOL  # it was us who ended it
-                if event.error_code == ErrorCode.ENHANCE_YOUR_CALM:
-                    self._abused("useless_frames")
+                self._gone_wrong(event.error_code)
             self._ending = True
             if not self.dirty:
                 self.turn.mark(self)

@@ -17,7 +17,7 @@ from sidecar.codec.h2 import CONNECTION_WINDOW, Connection, ErrorCode, H2Error
 from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.h2_guard import MANY_EVENTS, Guarded
+from sidecar.wire.h2_guard import Guarded
 from sidecar.wire.h2_stream import LOW_WATER, H2Stream
 from sidecar.wire.turn import BULK
 
@@ -43,6 +43,7 @@ class H2Connection(Guarded):
         "_check",
         "_ending",
         "_linger_token",
+        "_stalled",
         "closed",
         "dirty",
         "draining",
@@ -72,6 +73,8 @@ class H2Connection(Guarded):
         # Streams that were asked to hold, and those of them that may have moved.
         self._blocked: dict[int, H2Stream] = {}
         self._check: dict[int, H2Stream] = {}
+        # Streams whose bytes waited when that was last looked at: since when, how many.
+        self._stalled: dict[int, tuple[float, int]] = {}
         # A client's streams of which nothing was given to the transport yet.
         self.unsent: list[H2Stream] = []
 
@@ -99,10 +102,10 @@ class H2Connection(Guarded):
             connection = self.h2
             connection.receive_data(data)
             events = connection.events()
-            if len(events) > MANY_EVENTS:
+            if len(events) > self.many_events:
                 events = self._in_parts(events)
             self._dispatch(events)
-            self._large = not events  # it ended inside a first frame
+            self._large = not events and self._quiet(len(data))
             if not self.dirty and connection.want_write:
                 # The library tells of a broken body when it has written RST_STREAM.
                 turn.mark_first(self)
@@ -166,7 +169,7 @@ class H2Connection(Guarded):
             self._end()
 
     def _write(self) -> None:
-        if self.write_paused or self.transport is None:
+        if self.write_paused or self.transport is None or self.given_up:
             return
         data = self.h2.data_to_send()
         if data:
@@ -286,6 +289,8 @@ class H2Connection(Guarded):
         if stream.blocked:
             stream.blocked = False
             self._blocked.pop(stream.id, None)
+        if self._stalled:
+            self._stalled.pop(stream.id, None)
         if stream.held:
             self.release(stream)
 
@@ -310,6 +315,7 @@ class H2Connection(Guarded):
                 continue
             stream.blocked = False
             del self._blocked[stream_id]
+            self._stalled.pop(stream_id, None)
             if stream.receiver is not None and not stream.local_ended:
                 try:
                     stream.receiver.on_writable()
@@ -335,7 +341,11 @@ class H2Connection(Guarded):
             return
         self.draining = True
         self._lose_streams()
-        self.transport.close()
+        if self.given_up and self.transport.can_write_eof():
+            # A socket that is closed with bytes unread is reset: the peer might not read why.
+            self.transport.write_eof()
+        else:
+            self.transport.close()
         self._linger_token = self.runtime.timers.add(_LINGER_SECONDS, self)
 
     def _report(self, error: Exception, stream: Any) -> None:

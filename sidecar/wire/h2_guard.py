@@ -16,12 +16,16 @@ from sidecar.policy.calm import Calm
 from sidecar.proxy.runtime import Runtime, Turn
 from sidecar.wire.h2_watch import Watch
 
-# So many events of one read are told at once: some milliseconds if all are requests.
-MANY_EVENTS = 256
 # From a peer that sent a read of many events, a large read is parsed in parts of this
 # size, until one of them makes few.
-_PART = 8 * 1024
-_FEW_EVENTS = 32
+_PART = 2 * 1024
+_FEW_EVENTS = 8
+# More bytes than this without an event are no frame and no header block that has yet to
+# end, but frames that the library takes no notice of. Honest ones are the rest of uploads
+# that were cut short, as many as have their windows in it.
+_SILENT_BYTES = 32 * 1024 * 1024
+# A peer that was given up may send so much more until it has read why.
+_FAREWELL_BYTES = 256 * 1024
 # WINDOW_UPDATEs are counted by this many: one of them costs next to nothing.
 UPDATES = 1000
 
@@ -29,7 +33,20 @@ UPDATES = 1000
 class Guarded(asyncio.Protocol):
     """The part of a connection that is on its guard."""
 
-    __slots__ = ("_backlog", "_calm", "_dense", "_large", "_unread", "_updates", "_watch", "careful_from", "given_up")
+    __slots__ = (
+        "_at",
+        "_backlog",
+        "_calm",
+        "_dense",
+        "_held",
+        "_large",
+        "_silent",
+        "_unread",
+        "_updates",
+        "_watch",
+        "careful_from",
+        "given_up",
+    )
 
     # What the rest of the connection brings along.
     closed: bool
@@ -44,6 +61,8 @@ class Guarded(asyncio.Protocol):
     _ending: bool
 
     side = ""
+    # So many events of one read are told at once.
+    many_events = 256
 
     def __init__(self, runtime: Runtime, peer_opens: bool, preface: int) -> None:
         self._watch = Watch(self, runtime.looks, peer_opens, preface)
@@ -51,7 +70,10 @@ class Guarded(asyncio.Protocol):
         self._updates = UPDATES
         self._dense = True  # whether the peer's reads make many events; nobody knows yet
         self._large = False  # whether this read may hold a large header list
-        self._unread = b""
+        self._silent = 0  # bytes since the last event
+        self._held = False  # whether the transport was told to read no more
+        self._unread = b""  # from `_at` on, what was read and not parsed
+        self._at = 0
         self._backlog: list[Any] = []
         self.careful_from = 0.0
         self.given_up = False
@@ -60,13 +82,31 @@ class Guarded(asyncio.Protocol):
 
     def _carefully(self, data: bytes) -> bytes:
         """Look at a read first; what of it is to be parsed now."""
+        if self.given_up:
+            self._discard(data)
+            return b""
         if self._unread or self._backlog:
             self._unread += data
             return b""
         if self._dense and len(data) > _PART:
-            self._unread, data = data[_PART:], data[:_PART]
+            self._unread, self._at = data, _PART
+            data = data[:_PART]
             self._hold()
         return self._screened(data)
+
+    def _quiet(self, size: int) -> bool:
+        """A read without an event ended inside a frame, or the library took no notice of it."""
+        self._silent += size
+        if self._silent > _SILENT_BYTES:
+            self.give_up(ErrorCode.ENHANCE_YOUR_CALM, "useless_frames")
+        return True
+
+    def _discard(self, data: bytes) -> None:
+        """The peer goes on after the end."""
+        self._silent += len(data)
+        if self._silent > _FAREWELL_BYTES and not self._held and self.transport is not None:
+            self._held = True
+            self.transport.pause_reading()
 
     def _screened(self, data: bytes) -> bytes:
         watch = self._watch
@@ -79,8 +119,7 @@ class Guarded(asyncio.Protocol):
         """The first of many events; the others follow in the next turns."""
         self._dense = True
         self.careful_from = 0.0
-        if not self._backlog and not self._unread:
-            self._hold()
+        self._hold()
         self._backlog += events
         return self._next_part()
 
@@ -88,7 +127,7 @@ class Guarded(asyncio.Protocol):
         """Taken off the backlog. A head keeps what came right behind it: whether it came
         alone means something."""
         backlog = self._backlog
-        cut = MANY_EVENTS
+        cut = self.many_events
         if cut < len(backlog) and type(backlog[cut - 1]) in _HEADS:
             cut += 1
         part = backlog[:cut]
@@ -96,9 +135,11 @@ class Guarded(asyncio.Protocol):
         return part
 
     def _hold(self) -> None:
-        """Read no more until what was read is dealt with."""
-        if self.transport is not None:
-            self.transport.pause_reading()
+        """Read no more until what was read is dealt with, and others had their turn."""
+        if self._held or self.transport is None:
+            return
+        self._held = True
+        self.transport.pause_reading()
         self.turn.later(self._go_on)
 
     def _go_on(self) -> None:
@@ -106,6 +147,8 @@ class Guarded(asyncio.Protocol):
         if self.closed or self.given_up:
             self._unread = b""
             self._backlog.clear()
+            if self._silent <= _FAREWELL_BYTES:
+                self._let_go()
             return
         turn = self.turn
         turn.begin()
@@ -113,15 +156,14 @@ class Guarded(asyncio.Protocol):
         try:
             if self._backlog:
                 self._dispatch(self._next_part())
-            else:
+            elif self._unread:
                 self._parse_part()
             if not self.dirty and self.h2.want_write:
                 turn.mark(self)
             if self._backlog or self._unread:
                 turn.later(self._go_on)
-            elif self.transport is not None:
-                self.transport.resume_reading()
-                self.careful_from = self._watch.since
+            else:
+                self._let_go()
         except H2Error as error:
             self._fail(error)
         except Exception as error:
@@ -129,13 +171,22 @@ class Guarded(asyncio.Protocol):
         finally:
             turn.end()
 
+    def _let_go(self) -> None:
+        """Read again."""
+        if self._held and self.transport is not None:
+            self._held = False
+            self.careful_from = 0.0 if self.given_up else self._watch.since
+            self.transport.resume_reading()
+
     def _parse_part(self) -> None:
-        size = _PART if self._dense else len(self._unread)
-        data, self._unread = self._unread[:size], self._unread[size:]
+        end = self._at + _PART if self._dense else len(self._unread)
+        data, self._at = self._unread[self._at : end], end
+        if end >= len(self._unread):
+            self._unread, self._at = b"", 0
         self.h2.receive_data(self._screened(data))
         events = self.h2.events()
         self._dense = len(events) > _FEW_EVENTS
-        if len(events) > MANY_EVENTS:
+        if len(events) > self.many_events:
             self._backlog += events
             events = self._next_part()
         self._dispatch(events)
@@ -143,7 +194,7 @@ class Guarded(asyncio.Protocol):
     def _tell_rest(self) -> None:
         """What was read and not told yet: the connection is gone, its last words are not."""
         backlog, self._backlog = self._backlog, []
-        unread, self._unread = self._unread, b""
+        unread, self._unread = self._unread[self._at :], b""
         if self.given_up:
             return
         try:
@@ -221,7 +272,7 @@ class Guarded(asyncio.Protocol):
         """End the connection (RFC 9113 5.4.1). `reason` is why it is called abuse, if it is."""
         if self.given_up or self.closed or self._ending:
             return
-        self.given_up = True
+        self._begin_farewell()
         if reason:
             self._abused(reason)
         try:
@@ -232,6 +283,20 @@ class Guarded(asyncio.Protocol):
         if self.transport is not None:
             self.transport.write(last)
         self._end()
+
+    def _begin_farewell(self) -> None:
+        self.given_up = True
+        self.careful_from = 0.0
+        self._silent = 0
+        if self._held:
+            self.turn.later(self._go_on)
+
+    def _gone_wrong(self, code: int) -> None:
+        """The library has given up on the peer, and its GOAWAY is about to be written."""
+        if code == ErrorCode.ENHANCE_YOUR_CALM:
+            self._abused("useless_frames")
+        self.write_now()
+        self._begin_farewell()
 
     def _abused(self, reason: str) -> None:
         self.runtime.abuse.ended(self.side, self.peer_name, reason)

@@ -128,6 +128,7 @@ class FakeTransport:
         self.written = bytearray()
         self.writes = 0
         self.closing = False
+        self.ended = False
         self.aborted = False
         self.unsent = 0
         self.reading = True
@@ -141,6 +142,7 @@ class FakeTransport:
 
     def write(self, data: bytes) -> None:
         assert not self.closing, "written after close"
+        assert not self.ended, "written after the end"
         self.writes += 1
         self.written += data
 
@@ -162,6 +164,13 @@ class FakeTransport:
 
     def close(self) -> None:
         self.closing = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        assert not self.ended, "ended twice"
+        self.ended = True
 
     def abort(self) -> None:
         self.closing = True
@@ -244,7 +253,7 @@ class _Wired:
             self.events += self.peer.events()
             back = self.peer.data_to_send()
             self.events += self.peer.events()
-            if back and not self.lost and not self.transport.closing:
+            if back and not self.lost and not self.transport.closing and not self.transport.ended:
                 self.connection.data_received(back)
                 self.runtime.loop.run()
                 assert self.transport.reading or self.transport.closing, "it does not read any more"

@@ -372,7 +372,7 @@ class TestLoss:
         up.pump()
         up.connection.data_received(b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x")
         assert heard.log == [("reset", Failure.PROTOCOL)]
-        assert up.transport.closing
+        assert up.transport.ended
         up.pump()
         assert up.of(ngh2.GoAwayReceived)[0].error_code == PROTOCOL_ERROR
         up.lose()
@@ -384,7 +384,7 @@ class TestLoss:
         up.runtime.loop.run()
         up.connection.data_received(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         assert heard.log == [("reset", Failure.PROTOCOL)]
-        assert up.transport.closing
+        assert up.transport.ended
 
 
 class TestGoaway:

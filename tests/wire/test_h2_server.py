@@ -487,7 +487,7 @@ class TestMalformed:
         _, heard = down.serve(body=b"", end=False)
         down.ask([*REQUEST, *((b"x-%d" % n, b"v" * 4000) for n in range(80))])
         down.pump()
-        assert down.transport.closing
+        assert down.transport.ended
         assert down.of(ngh2.GoAwayReceived)[-1].error_code == ENHANCE_YOUR_CALM
         assert heard.failure is Failure.CANCELLED
 
@@ -497,7 +497,7 @@ class TestMalformed:
         transport = type(down.transport)()
         fresh.connection_made(transport)
         fresh.data_received(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        assert transport.closing
+        assert transport.ended
         assert transport.written[-17:-8] == b"\x00\x00\x08\x07\x00\x00\x00\x00\x00"
 
     def test_a_protocol_error_is_answered_by_goaway_and_the_end(self) -> None:
@@ -505,7 +505,7 @@ class TestMalformed:
         stream, heard = down.serve(body=b"", end=False)
         # DATA on stream 0 (RFC 9113 6.1).
         down.connection.data_received(b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x")
-        assert down.transport.closing
+        assert down.transport.ended
         assert heard.failure is Failure.CANCELLED
         down.pump()
         assert down.of(ngh2.GoAwayReceived)[0].error_code == PROTOCOL_ERROR

@@ -1,11 +1,14 @@
-"""A bystander's latency while somebody else attacks, of any proxy.
+"""A bystander's latency while somebody else attacks, of any proxy. By hand:
 
-    python -m tests.security.http2.siege PORT PID [SECONDS] [ATTACK,...]
+    python -m tests.security.http2.siege PROXY [SECONDS] [ATTACK,...]
+    python -m tests.security.http2.siege PROXY musts
 
-PORT takes HTTP/1.1 and HTTP/2 (prior knowledge) and leads to tests.support.http_service;
-PID is the proxy's process. One line for each attack: how its connections ended, the
-bystander's p50 and p99 before, during and after it in milliseconds, the growth of the
-proxy's memory in MiB, and its share of one core.
+PROXY is one of tests.security.http2.proxies. One line for each attack: how its connections
+ended, the bystander's p50 and p99 before, during and after it in milliseconds, the growth of
+the proxy's memory in MiB, and its share of one core. `musts` plays the table of
+test_musts_of_clients against it and prints the rows that are answered otherwise.
+
+The attacker runs at the lowest priority: it is not to take the processor from whom it attacks.
 """
 
 import asyncio
@@ -19,11 +22,15 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from tests.security.http2 import frames as f
 from tests.security.http2.attacks import ATTACKS
+from tests.security.http2.cases import check, play
+from tests.security.http2.proxies import Proxy, running
+from tests.security.http2.test_musts_of_clients import CASES
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _RATE = 200  # requests of the bystander in a second
-_GET = b"GET /empty HTTP/1.1\r\nHost: service.test\r\n\r\n"
+_GET = b"GET /ok HTTP/1.1\r\nHost: service.test\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ async def bystand(port: int, over: Callable[[], bool]) -> Latency:
             reader, writer = connection
             writer.write(_GET)
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            await reader.readexactly(_length(head))
             failed += not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 204"))
             idle.append(connection)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -69,6 +77,10 @@ async def bystand(port: int, over: Callable[[], bool]) -> Latency:
         writer.close()
     cuts = quantiles(times, n=100)
     return Latency(cuts[49], cuts[98], len(times), failed)
+
+
+def _length(head: bytes) -> int:
+    return int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
 
 
 def memory(pid: int) -> int:
@@ -115,33 +127,46 @@ class Siege:
     outcome: dict[str, Any]
 
 
-async def besiege(port: int, pid: int, name: str, seconds: float) -> Siege:
+async def besiege(proxy: Proxy, name: str, seconds: float) -> Siege:
     """Measure a bystander before, during and after an attack, which runs in a process of its own."""
-    before = await bystand(port, _after(min(seconds, 3.0)))
+    pid = proxy.pid
+    before = await bystand(proxy.asked, _after(min(seconds, 5.0)))
     held, used, began = memory(pid), processor(pid), time.monotonic()
     attacker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.security.http2.attacks", str(port), name, str(seconds)),
+        *("nice", "-n", "19", sys.executable, "-m", "tests.security.http2.attacks"),
+        *(str(proxy.attacked), name, str(seconds)),
         stdout=asyncio.subprocess.PIPE,
     )
     waiting = asyncio.create_task(attacker.communicate())
+    peak = _Peak(pid)
     try:
-        peak = 0
-
-        def over() -> bool:
-            nonlocal peak
-            peak = max(peak, memory(pid)) if not int(time.monotonic() * 10) % 5 else peak
-            return waiting.done()
-
-        during = await bystand(port, over)
+        during = await bystand(proxy.asked, waiting.done)
         output, _ = await waiting
     finally:
+        peak.stop()
         if attacker.returncode is None:
             attacker.kill()
             await attacker.wait()
-    grown = max(peak, memory(pid)) - held
     cores = (processor(pid) - used) / (time.monotonic() - began)
-    after = await bystand(port, _after(min(seconds, 3.0)))
+    grown = max(peak.bytes, memory(pid)) - held
+    after = await bystand(proxy.asked, _after(min(seconds, 5.0)))
     return Siege(before, during, after, grown, memory(pid) - held, cores, json.loads(output))
+
+
+class _Peak:
+    """The most memory of a process that was seen, looked at every half second."""
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._pid = pid
+        self._handle = asyncio.get_running_loop().call_later(0.5, self._look)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+    def _look(self) -> None:
+        self.bytes = max(self.bytes, memory(self._pid))
+        self._handle = asyncio.get_running_loop().call_later(0.5, self._look)
 
 
 def _after(seconds: float) -> Callable[[], bool]:
@@ -162,12 +187,37 @@ def row(name: str, siege: Siege) -> str:
     )
 
 
-async def main(port: int, pid: int, seconds: float, names: list[str]) -> None:
+async def musts(proxy: Proxy) -> None:
+    """Print the rows that are answered otherwise than the table asks, and how many are not."""
+    right, harsher = 0, 0
+    for case in CASES:
+        peer = await f.connect(proxy.attacked, greet=case.greet)
+        try:
+            await play(peer, case)
+            await check(peer, case.answer)
+            right += 1
+        except AssertionError as error:
+            # RFC 9113 5.4.1 lets a stream error be treated as one of the connection.
+            said = [got.code for got in peer.of(f.GOAWAY)]
+            if case.answer.stream and said and said[-1] in case.answer.codes:
+                harsher += 1
+            else:
+                print(f"{case}: {str(error)[:200]}")
+        finally:
+            peer.close()
+    print(f"{right} of {len(CASES)} rows as the table has them, {harsher} by the end of the connection")
+
+
+async def main(name: str, what: str, attacks: list[str]) -> None:
     """Print a line for each attack."""
-    for name in names:
-        print(row(name, await besiege(port, pid, name, seconds)), flush=True)
+    async with running(name) as proxy:
+        if what == "musts":
+            await musts(proxy)
+            return
+        for attack in attacks:
+            print(row(attack, await besiege(proxy, attack, float(what))), flush=True)
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[4].split(",") if len(sys.argv) > 4 else [*ATTACKS]
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 10.0, chosen))
+    chosen = sys.argv[3].split(",") if len(sys.argv) > 3 else [*ATTACKS]
+    asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "10", chosen))
