@@ -11,6 +11,7 @@ unacknowledged byte would be lost to the connection's window for ever.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from sidecar.codec.h2 import CONNECTION_WINDOW, Connection, ErrorCode, H2Error
@@ -27,6 +28,8 @@ _LINGER_SECONDS = 2.0
 # larger burst would pause and resume all streams.
 _WRITE_HIGH = 512 * 1024
 _WRITE_LOW = 64 * 1024
+# Streams of a connection that is gone, whose requests are ended in one turn.
+_TOLD_AT_ONCE = 64
 
 
 class H2Connection(Guarded):
@@ -368,14 +371,25 @@ class H2Connection(Guarded):
 
     def _reset_all(self, streams: Iterable[Any], failure: Failure) -> None:
         """Tell each of them that it is gone."""
+        receivers = []
         for stream in streams:
-            receiver = stream.receiver
             if stream.closed:
                 continue
+            if stream.receiver is not None:
+                receivers.append(stream.receiver)
             self._forget(stream)
-            if receiver is None:
-                continue
-            try:
-                receiver.on_reset(failure)
-            except Exception as error:
-                self.runtime.on_crash(error)
+        self._tell_gone(receivers, failure)
+
+    def _tell_gone(self, receivers: list[Any], failure: Failure) -> None:
+        """In parts: to end a thousand requests takes as long as to begin them."""
+        self.turn.begin()
+        try:
+            for receiver in receivers[:_TOLD_AT_ONCE]:
+                try:
+                    receiver.on_reset(failure)
+                except Exception as error:
+                    self.runtime.on_crash(error)
+        finally:
+            self.turn.end()
+        if len(receivers) > _TOLD_AT_ONCE:
+            self.turn.later(partial(self._tell_gone, receivers[_TOLD_AT_ONCE:], failure))

@@ -7,10 +7,9 @@ tests.support.swift_service, so that a busy service is not taken for a busy prox
 import asyncio
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -156,17 +155,15 @@ async def running(name: str) -> AsyncIterator[Proxy]:
             folder = Path(temporary)
             ports = Ports(http.port, swift.port, *_free(2))
             with (folder / "output").open("wb") as output:
-                process = subprocess.Popen(PROXIES[name](ports, folder), cwd=ROOT, stdout=output, stderr=output)
+                process = await asyncio.create_subprocess_exec(
+                    *PROXIES[name](ports, folder), cwd=ROOT, stdout=output, stderr=output
+                )
             try:
                 for port in (ports.attacked, ports.asked):
                     await _listens(port, process, folder / "output")
                 yield Proxy(process.pid, ports.attacked, ports.asked)
             finally:
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(3)
-                process.kill()
-                process.wait()
+                await _end(process)
     finally:
         processes.reap()
 
@@ -179,10 +176,20 @@ def _free(number: int) -> list[int]:
     return ports
 
 
-async def _listens(port: int, process: "subprocess.Popen[bytes]", output: Path) -> None:
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 3)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _listens(port: int, process: asyncio.subprocess.Process, output: Path) -> None:
     async with asyncio.timeout(20):
         while True:
-            assert process.poll() is None, output.read_text()
+            assert process.returncode is None, output.read_text()
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
