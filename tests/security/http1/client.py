@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 # Whatever is to come comes at once; a peer that says nothing for so long is broken.
@@ -38,11 +39,13 @@ async def say(
     patience: float = WITHIN,
     half_close: bool = False,
     cut: int | None = None,
+    hold: Callable[[], Awaitable[None]] | None = None,
 ) -> Said:
     """Send `data`; read until so many answers came (0: until the peer closes).
 
     `half_close` ends our direction behind the data; `cut` sends it in pieces of so
-    many bytes, each in a packet of its own. After `patience` seconds without a
+    many bytes, each in a packet of its own; with `hold` the rest waits for it behind the
+    first head. After `patience` seconds without a
     byte, whatever came is returned.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -50,6 +53,10 @@ async def say(
     got = b""
     closed = False
     try:
+        if hold is not None:
+            head, end, data = data.partition(b"\r\n\r\n")
+            writer.write(head + end)
+            await hold()
         for piece in _pieces(data, cut):
             writer.write(piece)
             await writer.drain()

@@ -1,7 +1,7 @@
 """An upstream that keeps every byte that reaches it, and a plain pipe to put in the sidecar's place."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import h11
@@ -30,6 +30,7 @@ class Recording(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes are kept first, whatever becomes of them."""
         self.data += data
+        self.recorder.changed.set()
         try:
             self._parser.receive_data(data)
             while self._answer():
@@ -70,11 +71,19 @@ class Recorder:
         self.connections: list[Recording] = []
         self.closing = False
         self.port = 0
+        self.changed = asyncio.Event()
 
     @property
     def received(self) -> bytes:
         """Everything that came, over whichever connection."""
         return b"".join(connection.data for connection in self.connections)
+
+    async def until(self, ready: Callable[[], bool]) -> None:
+        """Wait until what came makes it so."""
+        async with asyncio.timeout(10):
+            while not ready():
+                self.changed.clear()
+                await self.changed.wait()
 
     @property
     def requests(self) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from sidecar.app import App
 from tests.security.http1.recorder import Recorder, recording
@@ -11,12 +12,17 @@ from tests.support.sidecar import running
 CONFIG = """
 admin: {bind: 127.0.0.1:0}
 clusters:
-  web: {endpoints: ["127.0.0.1:%d"], protocol: http1, retry: {attempts: 1}}
+  web: {listen: 127.0.0.1:0, endpoints: ["127.0.0.1:%d"], protocol: http1, retry: {attempts: 1}}
 listeners:
   in:
     bind: 127.0.0.1:0
     routes: [{to: web}]
+  forward:
+    bind: 127.0.0.1:0
+    mode: forward
+    routes: [{to: web}]
 """
+LISTENERS: Final = ("in", "forward", "web")
 
 
 @dataclass
@@ -28,8 +34,12 @@ class Scene:
 
     @property
     def port(self) -> int:
-        """Of the listener, HTTP/1.1 and HTTP/2."""
-        return self.app.address("in").port
+        """Of the listener with routes, HTTP/1.1 and HTTP/2."""
+        return self.port_of("in")
+
+    def port_of(self, listener: str) -> int:
+        """Of one of LISTENERS."""
+        return self.app.address(listener).port
 
 
 @asynccontextmanager
