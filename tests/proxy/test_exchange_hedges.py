@@ -643,6 +643,33 @@ def test_what_was_outrun_still_counts_as_slow() -> None:
     world.at_rest()
 
 
+def test_when_everything_becomes_slow_no_more_than_the_budget_is_asked_twice() -> None:
+    # Given a cluster that was quick
+    world = world_of(share=0.05, hedge=HedgePolicy(quantile=0.95), limits={"requests": 10_000})
+    world.cluster.regulate(None, None, 10_000, world.cluster.hedging)
+    answered(world, 0.01, 400)
+    before = len(world.streams)
+
+    # When every request takes thirty times as long
+    clients = []
+    for _ in range(400):
+        clients.append(world.request())
+        world.after(0.01)
+        for stream in world.streams[before:]:
+            if not stream.over and stream.receiver.started <= world.clock.now - 0.3:
+                stream.answer()
+    world.after(0.3)
+    for stream in world.streams[before:]:
+        if not stream.over:
+            stream.answer()
+
+    # Then a twentieth of all of them was asked twice, and each has its answer
+    assert {client.status for client in clients} == {200}
+    assert len(world.streams) - before - 400 <= 0.05 * 800
+    assert results(world)["budget"] > 0
+    world.at_rest()
+
+
 def test_the_balancer_hears_that_the_first_takes_longer_than_that() -> None:
     world = world_of()
     client, _, second = hedged(world)
