@@ -167,13 +167,14 @@ class Race:
         return attempt.failure is not None or attempt.told
 
     def _bound(self, attempt: Attempt, began: float) -> None:
-        """Until when it may connect, or have no answer."""
-        seconds = self._route.try_timeout if attempt.sent else self._cluster.connect_timeout
+        """Until when it may connect, or have no answer. A stream may take its time for that."""
+        seconds = self._cluster.connect_timeout
+        if attempt.sent:
+            seconds = 0.0 if self._exchange.streaming else self._route.try_timeout
         self._due[attempt] = began + seconds if seconds else inf
 
     def _is_late(self, attempt: Attempt, now: float) -> bool:
-        # A call that turned out to be a stream may take its time.
-        return now >= self._due[attempt] - _ROUNDING and not (attempt.sent and self._exchange.streaming)
+        return now >= self._due[attempt] - _ROUNDING
 
     def _lateness(self, attempt: Attempt) -> Failure:
         if attempt.sent:
@@ -186,7 +187,7 @@ class Race:
     def _arm(self) -> None:
         exchange = self._exchange
         due = min(self._due.values())
-        if due < inf and not exchange.streaming:
+        if due < inf:
             exchange.arm(max(due - exchange.runtime.turn.now, _ROUNDING))
 
     def _is_good(self, attempt: Attempt) -> bool:

@@ -122,6 +122,15 @@ def test_an_outlier_that_was_spared_is_not_forgiven_for_it() -> None:
     assert fleet.outliers.eject("c") == 60.0
 
 
+def test_who_was_out_for_less_than_an_interval_is_not_forgiven_for_that_one() -> None:
+    fleet = Fleet(base=5.0)
+    fleet.look(a=GOOD, b=GOOD, c=BAD)
+    assert fleet.outliers.eject("c") == 5.0
+    fleet.look(a=GOOD, b=GOOD, c=GOOD)
+    fleet.look(a=GOOD, b=GOOD, c=BAD)
+    assert fleet.outliers.eject("c") == 10.0
+
+
 def test_who_is_gone_is_forgotten() -> None:
     fleet = Fleet(base=30.0)
     fleet.look(a=GOOD, b=GOOD, c=BAD)

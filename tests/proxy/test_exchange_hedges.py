@@ -1,5 +1,6 @@
 """Hedges: a second try beside a slow first one, of which the client gets the better answer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from sidecar.model.outcome import Failure, Verdict
 from sidecar.policy.admission import Admission, AdmissionPolicy
 from sidecar.policy.hedge import HedgePolicy, Hedging
+from sidecar.policy.outlier import OutlierPolicy
 from sidecar.policy.priority import SHEDDABLE
 from tests.proxy.fakes import Upstream
 from tests.proxy.world import World, message, policy
@@ -335,6 +337,18 @@ def test_while_requests_are_rejected_there_is_none() -> None:
     world.at_rest()
 
 
+def test_in_a_panic_there_is_none() -> None:
+    world = world_of(endpoints=4)
+    world.cluster.eject_outliers(OutlierPolicy())
+    for index in (0, 1, 2):
+        world.cluster.set_health(world.endpoints[index], False)
+    assert world.cluster.panic
+    world.request()
+    world.after(AFTER)
+    assert results(world) == {"overloaded": 1}
+    world.last.answer()
+
+
 def test_an_upgrade_is_not_hedged() -> None:
     world = world_of()
     client = world.request(headers=[(b"upgrade", b"websocket")], upgrade=b"websocket")
@@ -477,11 +491,24 @@ def test_the_client_leaves_and_both_are_cancelled() -> None:
     world.at_rest()
 
 
+class AtTheEnd:
+    """Records that look when an exchange is finished."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def finished(self, exchange: Any) -> None:
+        self._look()
+
+
 def test_the_process_ends_and_both_are_let_go() -> None:
     world = world_of()
     client, first, second = hedged(world)
+    seen: list[int] = []
+    world.runtime.records.append(AtTheEnd(lambda: seen.extend(each.in_flight for each in world.endpoints)))
     with world.turn_of():
         client.receiver.cut_off()
+    assert seen == [0, 0, 0], "before the books of the request are closed"
     assert (client.status, client.got(b"x-sidecar-error")) == (503, b"draining")
     assert (first.was_reset, second.was_reset) == (Failure.CANCELLED, Failure.CANCELLED)
     world.at_rest()
@@ -510,6 +537,17 @@ def test_a_bug_in_the_race_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     world.at_rest()
 
 
+def test_a_bug_after_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of()
+    client, first, second = hedged(world)
+    monkeypatch.setattr("sidecar.proxy.exchange.delay_before_retry", lambda *_: 1 / 0)
+    second.head(404)
+    assert client.status == 500
+    assert (first.was_reset, second.was_reset) == (Failure.CANCELLED, Failure.CANCELLED)
+    world.crashes.clear()
+    world.at_rest()
+
+
 def test_interim_answers_of_the_second_are_not_the_clients() -> None:
     world = world_of()
     client, first, second = hedged(world)
@@ -517,6 +555,11 @@ def test_interim_answers_of_the_second_are_not_the_clients() -> None:
     assert client.interim == []
     first.informational(103)
     assert client.interim == [103]
+
+    # But when it is the only one left they are
+    first.fails(Failure.RESET)
+    second.informational(103)
+    assert client.interim == [103, 103]
     second.answer()
     world.at_rest()
 
@@ -576,6 +619,30 @@ def test_a_stream_is_not_hedged() -> None:
     client.leaves()
     assert results(world) == {}
     world.at_rest()
+
+
+def test_a_call_that_becomes_a_stream_while_it_connects_has_no_longer_for_that() -> None:
+    world = world_of(
+        endpoints=1, retry=policy(attempts=2, idempotent=("/pkg.*",)), connect_timeout=0.2, try_timeout=0.3
+    )
+    world.connector.by_hand = True
+    client = world.call("/pkg.Users/Watch", end=False)
+    world.after(AFTER)
+    assert results(world) == {"incomplete": 1}
+    client.sends(message(b"one"))
+    client.sends(message(b"two"))
+    world.after(0.16)
+    assert world.verdicts(0) == [Verdict.FAILURE]
+
+    # And once it is sent it may take its time
+    world.after(0.03)
+    while world.connector.dials:
+        world.connector.connects()
+    world.after(5.0)
+    assert not client.ended
+    world.last.answer_grpc(message(b"a"))
+    client.sends(b"", end=True)
+    assert client.grpc_status == b"0"
 
 
 def test_a_stream_of_answers_wins_by_its_head() -> None:
@@ -677,3 +744,30 @@ def test_the_balancer_hears_that_the_first_takes_longer_than_that() -> None:
     second.answer()
     assert client.status == 200
     assert world.balancer.observed == [("e0:80", pytest.approx(0.07)), ("e1:80", pytest.approx(0.02))]
+
+
+def test_the_balancer_hears_of_no_latency_that_is_below_what_it_knows() -> None:
+    world = world_of()
+    world.endpoints[1].cost = 0.03
+    client, first, _ = hedged(world)
+    world.after(0.02)
+    first.answer()
+    assert client.status == 200
+    assert world.balancer.observed == [("e0:80", pytest.approx(0.07))], "the hedge had less than 30 ms"
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_of_the_two_the_first_alone_says_how_long_answers_take(winner: int) -> None:
+    world = world_of()
+    client, *streams = hedged(world)
+    world.after(0.01)
+    streams[winner].answer()
+    assert client.status == 200
+    assert world.cluster.hedging is not None
+    latencies = world.cluster.hedging.latencies
+    for _ in range(99):
+        latencies.add(0.001, world.clock.now)
+    # Then it is the slowest of a hundred
+    assert latencies.quantile(0.5, world.clock.now) == pytest.approx(0.001, rel=0.125)
+    assert sum(latencies._counts) == 100
+    assert latencies._work_out(100) == pytest.approx(0.06, rel=0.125)

@@ -322,15 +322,14 @@ def test_drained_endpoints_are_not_used_in_a_panic() -> None:
 
 
 def test_another_priority_comes_before_a_panic() -> None:
-    world = World(4, priorities=(0, 0, 1, 1), breaker=NO_BREAKER)
+    world = World(4, priorities=(0, 0, 0, 1), breaker=NO_BREAKER)
     world.cluster.eject_outliers(OutlierPolicy())
-    for index in (0, 1):
+    for index in (0, 1, 2):
         world.cluster.set_health(world.endpoints[index], False)
-    assert usable(world) == ["e2", "e3"]
+    assert usable(world) == ["e3"]
     assert not world.cluster.panic
-    for index in (2, 3):
-        world.cluster.set_health(world.endpoints[index], False)
-    assert usable(world) == ["e0", "e1"]
+    world.cluster.set_health(world.endpoints[3], False)
+    assert usable(world) == ["e0", "e1", "e2"]
     assert world.cluster.panic
 
 
