@@ -293,6 +293,8 @@ class Guarded(asyncio.Protocol):
 
     def _gone_wrong(self, code: int) -> None:
         """The library has given up on the peer, and its GOAWAY is about to be written."""
+        if self.given_up:
+            return  # it was told to
         if code == ErrorCode.ENHANCE_YOUR_CALM:
             self._abused("useless_frames")
         self.write_now()

@@ -124,8 +124,9 @@ class Watch:
                     fed = after  # the library must not see it
                 if self._connection.given_up:
                     return b""
-                if kind <= _HEADERS:
+                if kind <= _HEADERS and stream_id in self._connection.streams:
                     self._seen[stream_id] = bool(flags & _END_STREAM)
+                    self._received = size if kind == _DATA else 0
             position = after
         self._skip = position - end
         self._forget_seen()
@@ -196,18 +197,18 @@ class Watch:
             if stream_id == 0:
                 connection.give_up(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 6.3
             elif stream is not None:
-                connection.break_stream(stream, ErrorCode.PROTOCOL_ERROR if size == 5 else ErrorCode.FRAME_SIZE_ERROR)
+                self._break(stream, ErrorCode.PROTOCOL_ERROR if size == 5 else ErrorCode.FRAME_SIZE_ERROR)
             return position + _HEAD_SIZE + size <= len(data)  # in part it is the library's again
         if kind == _WINDOW_UPDATE:
             return self._judge_increment(stream, stream_id, _increment(data, position))
         if stream is None:
             self._judge_closed(kind, stream_id)
         elif stream.remote_ended:
-            connection.break_stream(stream, ErrorCode.STREAM_CLOSED)  # RFC 9113 5.1
+            self._break(stream, ErrorCode.STREAM_CLOSED)  # RFC 9113 5.1
         elif kind == _DATA and not stream.may_get_data:
-            connection.break_stream(stream, ErrorCode.PROTOCOL_ERROR)  # RFC 9113 8.1
+            self._break(stream, ErrorCode.PROTOCOL_ERROR)  # RFC 9113 8.1
         elif kind == _DATA and size > self._window(stream_id):
-            connection.break_stream(stream, ErrorCode.FLOW_CONTROL_ERROR)  # RFC 9113 6.9.1
+            self._break(stream, ErrorCode.FLOW_CONTROL_ERROR)  # RFC 9113 6.9.1
         return False  # it counts for the connection: its window, the field tables
 
     def _judge_increment(self, stream: Any, stream_id: int, increment: int) -> bool:
@@ -222,7 +223,7 @@ class Watch:
                 return False
             code = ErrorCode.FLOW_CONTROL_ERROR  # RFC 9113 6.9.1
         if stream is not None:
-            self._connection.break_stream(stream, code)
+            self._break(stream, code)
         return stream is not None
 
     def _judge_closed(self, kind: int, stream_id: int) -> None:
@@ -235,10 +236,16 @@ class Watch:
         connection.settle()
         by_peer = self._ends.get(stream_id)
         if by_peer:
+            self._left = FRAMES
             connection.reset_closed(stream_id)
         elif by_peer is None and stream_id > self._forgotten and not connection.draining:
             passed_over = kind == _HEADERS and any(stream_id in gap for gap in self._gaps)
             connection.give_up(ErrorCode.PROTOCOL_ERROR if passed_over else ErrorCode.STREAM_CLOSED)
+
+    def _break(self, stream: Any, code: int) -> None:
+        """Who breaks a rule is looked at for longer."""
+        self._left = FRAMES
+        self._connection.break_stream(stream, code)
 
     def _feed(self, data: bytes) -> None:
         self._connection.feed(data)

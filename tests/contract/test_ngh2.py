@@ -8,6 +8,9 @@ import h2.connection
 import ngh2
 import pytest
 
+from sidecar.codec.h2 import abuse_reason
+from tests.security.http2 import frames
+
 REQUEST = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"host")]
 GET = [(b":method", b"GET"), *REQUEST[1:]]
 RESPONSE = [(b":status", b"200")]
@@ -403,6 +406,80 @@ class TestMalformed:
                 closed = True
                 break
         assert closed
+
+
+def _limited(first: bytes, again: bytes, **limits: Any) -> tuple[int, BaseException | Any]:
+    """How many times a server takes `again`, and what it says then: what it raises, or how it closes."""
+    server = ngh2.Connection(ngh2.Role.SERVER, ngh2.Configuration(auto_window_update=False, **limits))
+    server.initiate_connection({3: 1000})
+    server.receive_data(frames.PREFACE + frames.settings() + first)
+    server.data_to_send()
+    for index in range(3000):
+        try:
+            server.receive_data(again)
+        except ngh2.DenialOfServiceError as error:
+            return index, error
+        server.data_to_send()
+        for event in server.events():
+            if type(event) is ngh2.ConnectionClosed:
+                return index, event
+    raise AssertionError("it takes any number")
+
+
+class TestAbuse:
+    """What we leave to the library: sidecar.policy.calm has the rest."""
+
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            pytest.param(b"", frames.priority(1, 3), id="PRIORITY"),
+            pytest.param(b"", frames.frame(frames.UNKNOWN), id="an unknown type"),
+            pytest.param(frames.headers(1, REQUEST), frames.data(1), id="empty DATA"),
+            pytest.param(
+                frames.headers(1, REQUEST) + frames.reset(1), frames.headers(1, REQUEST), id="HEADERS too late"
+            ),
+        ],
+    )
+    def test_frames_of_no_use_are_glitches(self, first: bytes, again: bytes) -> None:
+        number, event = _limited(first, again, glitch_rate_limit=(50, 1))
+        assert number == 50
+        assert event.error_code == 11
+
+    def test_pings_settings_and_window_updates_are_not(self) -> None:
+        for again in (frames.ping(), frames.settings(), frames.window_update(0, 1)):
+            with pytest.raises(AssertionError, match="any number"):
+                _limited(b"", again, glitch_rate_limit=(50, 1))
+
+    def test_what_it_says_of_its_limits(self) -> None:
+        # codec.h2.abuse_reason reads these.
+        open_block = frames.headers(1, REQUEST, flags=0)
+        _, error = _limited(open_block, frames.frame(frames.CONTINUATION, 0, 1), max_continuations=8)
+        assert abuse_reason(error) == "continuation"
+        _, error = _limited(b"", frames.headers(1, [*REQUEST, (b"x", b"v" * 2000)]), max_inbound_header_list_size=1000)
+        assert abuse_reason(error) == "header_list"
+        _, error = _limited(b"", frames.headers(1, [*REQUEST, *[(b"x", b"v")] * 200]), max_inbound_header_count=100)
+        assert abuse_reason(error) == "header_list"
+        _, error = _limited(b"", frames.ping() * 2000)
+        assert abuse_reason(error) == "unread_answers"
+
+    def test_a_field_of_more_than_64_kib_is_a_compression_error(self) -> None:
+        # Far above what is taken anyhow, but it ends the connection and not the stream.
+        block = frames.block([*REQUEST, (b"x", b"v" * 66_000)])
+        parts = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
+        last = len(parts) - 1
+        data = frames.frame(frames.HEADERS, 1, 1, parts[0]) + b"".join(
+            frames.frame(frames.CONTINUATION, 4 if index == last else 0, 1, part)
+            for index, part in enumerate(parts)
+            if index
+        )
+        number, event = _limited(b"", data, max_inbound_header_list_size=10**6)
+        assert (number, event.error_code) == (0, 9)
+
+    def test_one_stream_more_than_the_acknowledged_limit_ends_the_connection(self) -> None:
+        # RFC 9113 5.1.2 asks for a stream error, 5.4.1 allows it.
+        first = frames.settings(ack=True) + b"".join(frames.headers(2 * n + 1, REQUEST) for n in range(1000))
+        number, event = _limited(first, frames.headers(2001, REQUEST))
+        assert (number, event.error_code) == (0, 1)
 
 
 class TestGoaway:

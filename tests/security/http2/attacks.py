@@ -146,12 +146,12 @@ CLOSED = OPEN + f.reset(1)
 @dataclass(frozen=True)
 class Attack:
     """`settings` of the client, and what it sends. `slow` in seconds between two writes.
-    `ends` says whether the connection has to end with ENHANCE_YOUR_CALM."""
+    `end` is the code that its connections have to end with; "open" = they are not ended."""
 
     chunks: Callable[[], Chunks]
     settings: tuple[tuple[int, int], ...] = ()
     slow: float = 0.0
-    ends: bool = True
+    end: str = "ENHANCE_YOUR_CALM"
 
 
 ATTACKS: Final[dict[str, Attack]] = {
@@ -163,7 +163,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "hpack_bomb": Attack(hpack_bomb),
     "long_header_lists": Attack(long_header_lists),
     # The library's table of fields cannot hold it: COMPRESSION_ERROR.
-    "field_without_end": Attack(field_without_end, ends=False),
+    "field_without_end": Attack(field_without_end, end="COMPRESSION_ERROR"),
     "ping_flood": Attack(over_and_over(f.ping())),
     "settings_flood": Attack(over_and_over(f.settings())),
     "settings_changes": Attack(over_and_over(f.settings((1, 0)) + f.settings((1, 4096)))),
@@ -173,9 +173,10 @@ ATTACKS: Final[dict[str, Attack]] = {
     "data_on_a_closed_stream": Attack(over_and_over(f.data(1), CLOSED)),
     "window_updates": Attack(over_and_over(f.window_update(1, 1) + f.window_update(0, 1), OPEN)),
     "one_byte_windows": Attack(one_byte_windows, settings=((4, 1),)),
-    # Nothing of it costs more than it holds: bounded, not ended.
-    "zero_windows": Attack(zero_windows, settings=((4, 0),), slow=0.05, ends=False),
-    "too_many_streams": Attack(too_many_streams),
+    # Nothing of it costs more than it holds, and that for so long as timeouts.write allows.
+    "zero_windows": Attack(zero_windows, settings=((4, 0),), slow=0.05, end="open"),
+    # The library ends it at the first stream too many (RFC 9113 5.1.2, 5.4.1).
+    "too_many_streams": Attack(too_many_streams, end="PROTOCOL_ERROR"),
 }
 
 

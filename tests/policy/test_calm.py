@@ -1,0 +1,60 @@
+"""Budgets against abuse: what fits, what overflows, what leaks."""
+
+import itertools
+
+import pytest
+
+from sidecar.policy.calm import BUDGETS, REASONS, Calm
+from sidecar.policy.looks import Looks
+
+
+@pytest.mark.parametrize("reason", BUDGETS)
+def test_a_burst_fits_and_one_more_does_not(reason: str) -> None:
+    burst, _ = BUDGETS[reason]
+    calm = Calm()
+    assert all(calm.spend(reason, 5.0) for _ in range(burst))
+    assert not calm.spend(reason, 5.0)
+
+
+@pytest.mark.parametrize("reason", BUDGETS)
+def test_the_rate_is_allowed_for_ever(reason: str) -> None:
+    _, rate = BUDGETS[reason]
+    calm = Calm()
+    assert all(calm.spend(reason, float(second), rate) for second in range(1000))
+
+
+@pytest.mark.parametrize("reason", BUDGETS)
+def test_twice_the_rate_is_not(reason: str) -> None:
+    burst, rate = BUDGETS[reason]
+    calm = Calm()
+    held = [calm.spend(reason, float(second), 2 * rate) for second in range(2 * burst // rate + 2)]
+    assert held[0]
+    assert not held[-1]
+
+
+def test_a_long_silence_empties_a_bucket_and_no_more() -> None:
+    burst, _ = BUDGETS["ping"]
+    calm = Calm()
+    assert calm.spend("ping", 0.0, burst)
+    assert calm.spend("ping", 1e6, burst)
+    assert not calm.spend("ping", 1e6)
+
+
+def test_kinds_have_buckets_of_their_own() -> None:
+    calm = Calm()
+    assert not calm.spend("settings", 0.0, BUDGETS["settings"][0] + 1)
+    assert calm.spend("ping", 0.0)
+    assert set(BUDGETS) < set(REASONS)
+
+
+def test_one_is_looked_at_again_after_a_pause() -> None:
+    looks = Looks(pause=1.0, apart=0.02)
+    assert looks.next(100.0) == 101.0
+    assert looks.next(200.0) == 201.0
+
+
+def test_many_are_looked_at_one_after_the_other() -> None:
+    looks = Looks(pause=1.0, apart=0.02)
+    times = [looks.next(100.0) for _ in range(1000)]
+    assert times[0] == 101.0
+    assert all(later - sooner == pytest.approx(0.02) for sooner, later in itertools.pairwise(times))

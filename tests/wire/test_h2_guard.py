@@ -1,0 +1,411 @@
+"""sidecar.wire.h2_guard and h2_watch: long reads in parts, budgets, and who is looked at when."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.outcome import Failure
+from sidecar.policy.calm import BUDGETS
+from sidecar.policy.pace import Pace
+from sidecar.wire.h2_guard import UPDATES
+from sidecar.wire.h2_server import H2ServerConnection
+from sidecar.wire.h2_watch import FRAMES
+from tests.security.http2 import frames as f
+from tests.wire.h2_peers import Downstream, FakeRuntime, FakeTransport, Heard, Upstream, request
+from tests.wire.test_h2_server import answer
+
+OK = ResponseHead(200, [])
+POST = f.POST
+GET = f.GET
+
+
+class Raw:
+    """A server connection of ours, and the bytes of its client."""
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self.runtime = FakeRuntime()
+        self.transport = FakeTransport()
+        self.begun: list[tuple[Any, RequestHead, Heard]] = []
+        self.connection = H2ServerConnection(self.runtime, self._begin, pace=pace or Pace(first=0.0, idle=0.0))  # type: ignore[arg-type]
+        self.connection.connection_made(self.transport)
+        self.say(f.PREFACE + f.settings() + f.settings(ack=True))
+        self.run()
+
+    def _begin(self, stream: Any, head: RequestHead, end: bool) -> None:
+        heard = Heard(stream)
+        stream.receiver = heard
+        self.begun.append((stream, head, heard))
+
+    def read(self, *parts: bytes) -> None:
+        """One read; what is to be done later is left for `run`."""
+        self.connection.data_received(b"".join(parts))
+
+    def say(self, *parts: bytes) -> None:
+        """One read, and all that comes of it."""
+        self.read(*parts)
+        self.run()
+
+    def run(self) -> None:
+        self.runtime.loop.run()
+
+    def said(self) -> list[f.Frame]:
+        """The frames that were written since it was asked last."""
+        data, found = self.transport.take(), []
+        while data:
+            size = int.from_bytes(data[:3])
+            found.append(f.Frame(data[3], data[4], int.from_bytes(data[5:9]), data[9 : 9 + size]))
+            data = data[9 + size :]
+        return found
+
+    def codes(self) -> list[str]:
+        """RST_STREAM and GOAWAY frames that were written."""
+        return [str(frame) for frame in self.said() if frame.kind in (f.RST_STREAM, f.GOAWAY)]
+
+    def pass_time(self, seconds: float) -> None:
+        self.runtime.clock.advance(seconds)
+
+
+def gets(first: int, number: int) -> bytes:
+    return b"".join(f.headers(stream, GET, end=True) for stream in range(first, first + 2 * number, 2))
+
+
+class TestParts:
+    def test_many_requests_of_one_read_begin_in_several_turns(self) -> None:
+        raw = Raw()
+        raw.read(gets(1, 180))
+        told = [len(raw.begun)]
+        assert not raw.transport.reading
+        while raw.runtime.loop.soon:
+            raw.runtime.loop.soon.pop(0)()
+            told.append(len(raw.begun))
+        assert told[0] <= 64
+        assert max(after - before for before, after in itertools.pairwise(told)) <= 64
+        assert [stream.id for stream, _, _ in raw.begun] == [*range(1, 361, 2)]
+        assert raw.transport.reading
+
+    def test_bytes_that_come_meanwhile_wait_for_their_turn(self) -> None:
+        # A TLS layer may have some that it has read already.
+        raw = Raw()
+        raw.read(gets(1, 180))
+        raw.read(gets(361, 90))
+        raw.run()
+        assert [stream.id for stream, _, _ in raw.begun] == [*range(1, 541, 2)]
+
+    def test_a_few_are_told_at_once(self) -> None:
+        raw = Raw()
+        raw.read(gets(1, 29))  # two kilobytes
+        assert len(raw.begun) == 29
+        assert raw.transport.reading
+
+    def test_large_reads_of_few_events_are_parsed_whole_from_the_second_on(self) -> None:
+        raw = Raw()
+        raw.say(f.headers(1, POST))
+        body = f.data(1, bytes(16_000)) * 2
+        raw.say(body)
+        raw.read(body)
+        assert raw.transport.reading
+        (_, _, heard), *_ = raw.begun
+        assert len(heard.body) == 64_000
+
+    def test_what_ends_the_connection_ends_what_was_not_told(self) -> None:
+        raw = Raw()
+        # The budget overflows inside the first part that is told; no request behind it begins.
+        limit = BUDGETS["goaway"][0]
+        raw.say(f.goaway() * (limit + 1), gets(1, 180))
+        assert raw.begun == []
+        assert raw.codes()[-1] == "GOAWAY(0, ENHANCE_YOUR_CALM)"
+
+    def test_an_answer_that_was_read_before_the_server_left_is_told(self) -> None:
+        up = Upstream()
+        asked = [up.ask() for _ in range(300)]
+        up.pump()
+        for stream, _ in asked:
+            up.answer(stream.id)
+        # The read is told in parts, and the socket is gone before the second one.
+        up.connection.data_received(up.peer.data_to_send())
+        assert not all(heard.ended for _, heard in asked)
+        up.lose()
+        assert all(heard.ended and heard.failure is None for _, heard in asked)
+
+    def test_an_end_that_is_written_meanwhile_is_told_behind_the_answer(self) -> None:
+        up = Upstream()
+        held = [up.ask(request(), b"x", end=False) for _ in range(300)]
+        up.pump()
+        for stream, _ in held:
+            up.answer(stream.id)
+        up.connection.data_received(up.peer.data_to_send())
+        # All that is left of each exchange is the end of its request: written, it closes the stream.
+        up.in_turn(lambda: [stream.send_data(b"", True) for stream, heard in held if not heard.ended])
+        up.pump()
+        assert all(heard.ended and heard.failure is None for _, heard in held)
+
+    def test_a_connection_with_many_streams_ends_in_parts(self) -> None:
+        raw = Raw()
+        raw.say(gets(1, 60))
+        raw.say(gets(121, 60))
+        raw.say(gets(241, 60))
+        raw.connection.connection_lost(None)
+        gone = [heard.failure for _, _, heard in raw.begun]
+        assert gone.count(Failure.CANCELLED) == 64
+        raw.run()
+        assert all(heard.failure is Failure.CANCELLED for _, _, heard in raw.begun)
+
+
+class TestFarewell:
+    def test_a_peer_that_goes_on_is_not_reset_before_it_can_read_why(self) -> None:
+        raw = Raw()
+        raw.say(f.priority(0, 1))
+        assert raw.codes() == ["GOAWAY(0, PROTOCOL_ERROR)"]
+        assert raw.transport.ended
+        assert not raw.transport.closing
+        raw.say(gets(1, 10))
+        raw.say(bytes(200_000))
+        assert raw.transport.reading
+        raw.say(bytes(200_000))
+        assert not raw.transport.reading
+        assert raw.begun == []
+        raw.runtime.timers.advance(3.0)
+        assert raw.transport.aborted
+
+    def test_it_may_be_in_the_middle_of_a_long_read(self) -> None:
+        raw = Raw()
+        raw.say(gets(1, 100), f.priority(0, 1), gets(201, 1000))
+        assert raw.codes()[-1] == "GOAWAY(0, PROTOCOL_ERROR)"
+        assert len(raw.begun) <= 100
+        assert raw.transport.reading
+
+
+class TestBudgets:
+    @pytest.mark.parametrize(("reason", "frame"), [("ping", f.ping), ("settings", f.settings), ("goaway", f.goaway)])
+    def test_a_flood_ends_the_connection(self, reason: str, frame: Callable[[], bytes]) -> None:
+        raw = Raw()
+        raw.say(f.headers(1, POST))  # or the library takes the first GOAWAY for the end
+        burst, _ = BUDGETS[reason]
+        for _ in range(burst // 10 + 1):
+            raw.say(frame() * 10)
+            raw.transport.take()
+            if raw.connection.given_up:
+                break
+        assert raw.connection.given_up
+        assert raw.runtime.abuse.counts["downstream", reason] == 1
+
+    def test_resets_and_window_updates_are_counted(self) -> None:
+        for reason, part in (
+            ("rapid_reset", lambda stream: f.headers(stream, GET, end=True) + f.reset(stream)),
+            ("window_update", lambda stream: f.window_update(0, 1) * UPDATES),
+        ):
+            raw = Raw()
+            burst, _ = BUDGETS[reason]
+            for index in range(burst + 1):
+                raw.say(part(1 + 2 * index))
+                raw.run()
+                raw.transport.take()
+                if raw.connection.given_up:
+                    break
+            assert raw.runtime.abuse.counts["downstream", reason] == 1, reason
+
+    def test_a_server_has_them_too(self) -> None:
+        up = Upstream()
+        up.ask()
+        up.pump()
+        up.connection.data_received(f.settings((3, 7)) * (BUDGETS["settings"][0] + 1))
+        assert up.connection.given_up
+        assert up.runtime.abuse.counts["upstream", "settings"] == 1
+
+    def test_frames_that_the_library_ignores_are_bounded_by_their_bytes(self) -> None:
+        raw = Raw()
+        raw.say(f.headers(1, POST) + f.reset(1))
+        raw.say(f.ping() * FRAMES)  # from now on nobody looks
+        raw.run()
+        junk = f.data(1, b"x") * 20_000
+        for _ in range(300):
+            raw.say(junk)
+            if raw.connection.given_up:
+                break
+        assert raw.codes()[-1] == "GOAWAY(0, ENHANCE_YOUR_CALM)"
+        assert raw.runtime.abuse.counts["downstream", "useless_frames"] == 1
+
+    def test_a_bomb_of_small_bytes_is_a_head_that_is_too_large(self) -> None:
+        raw = Raw()
+        bomb = b"\x40" + f.literal(b"x-bomb", b"v" * 3900)[1:]
+        raw.say(f.frame(f.HEADERS, 5, 1, f.block(GET) + bomb))
+        raw.say(f.frame(f.HEADERS, 5, 3, f.block(GET) + b"\xbe" * 40))
+        assert [stream.id for stream, _, _ in raw.begun] == [1]
+        assert raw.runtime.refusals == [431]
+
+
+class TestHonestClients:
+    """None of them may ever be cut off."""
+
+    def test_a_thousand_calls_cancelled_at_once_each_second(self) -> None:
+        raw = Raw()
+        stream = 1
+        for _ in range(30):
+            batch = range(stream, stream + 2000, 2)
+            raw.say(*(f.headers(each, GET, end=True) for each in batch))
+            raw.say(*(f.reset(each) for each in batch))
+            raw.transport.take()
+            raw.pass_time(1.0)
+            stream += 2000
+        assert len(raw.begun) == 30_000
+        assert not raw.connection.given_up
+
+    def test_pings_that_measure_the_bandwidth(self) -> None:
+        raw = Raw()
+        for _ in range(20_000):  # one for each round trip of 0.25 ms
+            raw.say(f.ping())
+            raw.pass_time(0.000_25)
+            raw.transport.take()
+        assert not raw.connection.given_up
+
+    def test_a_window_update_for_each_of_many_small_messages(self) -> None:
+        raw = Raw()
+        raw.say(f.headers(1, POST))
+        for _ in range(1000):
+            raw.say(f.window_update(0, 5) + f.window_update(1, 5))
+            raw.say((f.window_update(0, 5) + f.window_update(1, 5)) * 100)
+            raw.pass_time(0.01)
+        assert not raw.connection.given_up
+
+    def test_a_connection_that_lives_for_a_week(self) -> None:
+        raw = Raw()
+        for hour in range(24 * 7):
+            first = 1 + 40 * hour
+            for stream in range(first, first + 40, 2):
+                raw.say(f.headers(stream, POST), f.data(stream, b"x"), f.window_update(stream, 1), f.ping())
+                raw.say(f.settings((4, 65_535)), f.reset(stream))
+            raw.pass_time(3600.0)
+            raw.transport.take()
+        assert not raw.connection.given_up
+        assert len(raw.begun) == 20 * 24 * 7
+
+    def test_trailers_and_data_that_cross_our_resets(self) -> None:
+        # A client that uploads, and whose answers come early: RST_STREAM(NO_ERROR) is on its way.
+        raw = Raw()
+        for stream in range(1, 401, 2):
+            raw.say(f.headers(stream, POST))
+            mine, _, _ = raw.begun[-1]
+            raw.runtime.turn.begin()
+            mine.send_head(OK, True)
+            raw.runtime.turn.end()
+            raw.say(f.data(stream, b"x" * 100), f.headers(stream, [(b"x-a", b"b")], end=True))
+            raw.pass_time(0.02)
+        assert not raw.connection.given_up
+        assert len(raw.begun) == 200
+
+
+class TestLooks:
+    """The first frames of a connection are looked at, and others now and then."""
+
+    WRONG = f.priority(0, 1)
+
+    def test_not_behind_the_first_frames(self) -> None:
+        raw = Raw()
+        raw.say(f.ping() * FRAMES)
+        raw.say(self.WRONG)
+        assert not raw.connection.given_up
+
+    def test_again_after_a_pause(self) -> None:
+        raw = Raw()
+        raw.say(f.ping() * FRAMES)
+        raw.pass_time(1.1)
+        # Where a frame begins has to be found first: it is, by the frame before.
+        raw.say(f.ping() + self.WRONG)
+        assert raw.codes() == ["GOAWAY(0, PROTOCOL_ERROR)"]
+
+    def test_it_is_not_fooled_by_what_looks_like_a_frame(self) -> None:
+        """A read begins inside of DATA whose bytes are frames, to look at: PRIORITY on stream 0."""
+        raw = Raw()
+        raw.say(f.headers(1, POST), f.ping() * FRAMES)
+        raw.pass_time(1.1)
+        inside = self.WRONG * 1000
+        data = f.data(1, inside)
+        cut = 9 + len(self.WRONG) * 300
+        raw.say(data[:cut])
+        raw.say(data[cut:])
+        raw.say(f.data(1, inside))
+        (_, _, heard), *_ = raw.begun
+        assert len(heard.body) == 2 * len(inside)
+        assert not raw.connection.given_up
+
+    def test_who_breaks_a_rule_is_looked_at_for_longer(self) -> None:
+        raw = Raw()
+        raw.say(f.headers(1, POST) + f.reset(1))
+        for _ in range(FRAMES):
+            raw.say(f.data(1) * 2)
+        assert raw.said().count(f.Frame(f.RST_STREAM, 0, 1, (5).to_bytes(4))) == 2 * FRAMES
+
+    @pytest.mark.parametrize("size", [1, 2, 5, 8, 9, 10, 13])
+    def test_a_frame_may_come_in_pieces(self, size: int) -> None:
+        raw = Raw()
+        data = f.headers(1, POST) + f.data(1, b"body") + f.priority(1, 1) + f.headers(3, GET, end=True)
+        for at in range(0, len(data), size):
+            raw.say(data[at : at + size])
+        assert raw.codes() == ["RST_STREAM(1, PROTOCOL_ERROR)"]
+        (_, _, broken), (_, head, _) = raw.begun
+        assert bytes(broken.body) == b"body"
+        assert broken.failure is Failure.PROTOCOL
+        assert head.path == b"/"
+
+
+class TestStalledStreams:
+    PACE = Pace(first=60.0, idle=300.0, write=60.0, min_rate=100)
+
+    def _answer(self, raw: Raw, index: int, size: int, end: bool) -> None:
+        stream, _, _ = raw.begun[index]
+        raw.runtime.turn.begin()
+        stream.send_head(OK, False)
+        stream.send_data(bytes(size), end)
+        raw.runtime.turn.end()
+
+    def test_answers_that_no_window_takes_are_cut_and_others_go_on(self) -> None:
+        raw = Raw(self.PACE)
+        raw.say(f.window_update(0, 1 << 30))
+        raw.say(gets(1, 3))
+        for index, end in ((0, False), (1, True)):
+            self._answer(raw, index, 200_000, end)
+        raw.runtime.timers.advance(200.0)
+        assert raw.codes() == ["RST_STREAM(1, CANCEL)", "RST_STREAM(3, CANCEL)"]
+        assert raw.runtime.slow == ["write", "write"]
+        assert raw.begun[0][2].failure is Failure.CANCELLED
+        assert [*raw.connection.streams] == [5]
+
+    def test_a_slow_reader_lives(self) -> None:
+        raw = Raw(self.PACE)
+        raw.say(gets(1, 1))
+        self._answer(raw, 0, 200_000, False)
+        for _ in range(100):
+            raw.runtime.timers.advance(10.0)
+            raw.say(f.window_update(1, 1200), f.window_update(0, 1200))
+        assert raw.codes() == []
+        assert [*raw.connection.streams] == [1]
+
+    def test_a_byte_at_a_time_is_too_slow(self) -> None:
+        raw = Raw(self.PACE)
+        raw.say(gets(1, 1))
+        self._answer(raw, 0, 200_000, False)
+        for _ in range(200):
+            raw.runtime.timers.advance(1.0)
+            raw.say(f.window_update(1, 1), f.window_update(0, 1))
+        assert raw.codes() == ["RST_STREAM(1, CANCEL)"]
+
+    def test_a_stream_that_says_nothing_lives(self) -> None:
+        raw = Raw(self.PACE)
+        raw.say(gets(1, 1))
+        self._answer(raw, 0, 100, False)
+        raw.runtime.timers.advance(10_000.0)
+        assert [*raw.connection.streams] == [1]
+
+
+def test_a_downstream_library_and_we_agree_after_all_that() -> None:
+    # Nothing of it is in the way of an ordinary call.
+    down = Downstream()
+    for _ in range(2 * FRAMES):
+        stream, _ = down.serve(body=b"ping")
+        answer(down, stream)
+        down.pump()
+    assert down.connection.open_streams == 0
+    assert not down.connection.given_up
