@@ -408,7 +408,7 @@ class TestMalformed:
         assert closed
 
 
-def _limited(first: bytes, again: bytes, **limits: Any) -> tuple[int, BaseException | Any]:
+def _limited(first: bytes, again: bytes, **limits: Any) -> tuple[int, Any]:
     """How many times a server takes `again`, and what it says then: what it raises, or how it closes."""
     server = ngh2.Connection(ngh2.Role.SERVER, ngh2.Configuration(auto_window_update=False, **limits))
     server.initiate_connection({3: 1000})
