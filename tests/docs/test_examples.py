@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main as benchmarks_command
+from benchmarks.reliability.__main__ import main as reliability_command
 from fuzz.__main__ import main as fuzz_command
 from sidecar.admin.operations import Operations
 from sidecar.admin.server import application
@@ -22,7 +23,12 @@ from sidecar.config.load import load_text
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, docs, links, prose, text_of
 from tests.support.authority import Authority
 
-COMMANDS = {"sidecar": sidecar_command, "benchmarks": benchmarks_command, "fuzz": fuzz_command}
+COMMANDS = {
+    "sidecar": sidecar_command,
+    "benchmarks": benchmarks_command,
+    "benchmarks.reliability": reliability_command,
+    "fuzz": fuzz_command,
+}
 
 
 def each(language: str) -> pytest.MarkDecorator:
