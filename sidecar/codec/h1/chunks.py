@@ -1,4 +1,4 @@
-"""The chunked coding (RFC 9112 7.1), taken off a body.
+"""The chunked coding (RFC 9112 7.1), taken off the body of a request.
 
 Not left to llhttp, which reads extensions of any length without a word: here a line has
 a limit, and the bytes of a chunk are passed on as they came. Anything but a size, an
@@ -50,31 +50,31 @@ class Chunked:
         if self.trailers is not None:
             return self._read_trailers(data, max(0, before - 3))
         place, size = 0, len(data)
-        while place < size:
-            left = self._left
+        left = self._left
+        while True:
             if left:
                 end = place + left
                 if end > size:
                     self._left = end - size
-                    self._tell(data[place:] if place else data, False)
+                    if place < size:
+                        self._tell(data[place:] if place else data, False)
                     return None
-                self._left = 0
                 self._tell(data[place:end], False)
                 place = end
                 self._behind = True
-                continue
             found = (_NEXT if self._behind else _FIRST).match(data, place)
             if found is None:
+                self._left = 0
                 self._hold_line(data[place:])
                 return None
-            place = found.end()
-            if found.end(2) - found.start(2) > MAX_EXTENSION_BYTES:
+            digits, extension = found.groups()
+            if len(extension) > MAX_EXTENSION_BYTES:
                 raise H1Error("a chunk extension is too long")
-            self._left = int(found[1], 16)
-            if not self._left:
+            place = found.end()
+            left = int(digits, 16)
+            if not left:
                 self.trailers = []
                 return self._read_trailers(data[place:], 0)
-        return None
 
     def _hold_line(self, begun: bytes) -> None:
         if len(begun) > _LONGEST_LINE:
@@ -108,8 +108,7 @@ class _Fields:
 
 
 def _fields(section: bytes) -> Headers:
-    """What may stand in a trailer section of the fields of this one, which are read by llhttp
-    as those of a head: as strictly."""
+    """The fields of a trailer section, read by llhttp as those of a head: as strictly."""
     fields = _Fields()
     parser = httptools.HttpRequestParser(fields)
     try:
@@ -118,8 +117,16 @@ def _fields(section: bytes) -> Headers:
         pass  # it takes the fields for those of a head; they are only looked at here
     except httptools.HttpParserError as error:
         raise H1Error(str(error)) from None
-    if len(fields.found) > MAX_FIELDS:
+    return checked_trailers(fields.found)
+
+
+def checked_trailers(fields: Headers) -> Headers:
+    """What may stand in a trailer section of these fields; H1Error when there are too many, or
+    one tells a length."""
+    if len(fields) > MAX_FIELDS:
         raise H1Error("too many trailer fields", 431)
-    if any(name in _FRAMING for name, _ in fields.found):
+    if sum(len(name) + len(value) + 4 for name, value in fields) > MAX_HEAD_BYTES:
+        raise H1Error("trailer fields are too large", 431)
+    if any(name in _FRAMING for name, _ in fields):
         raise H1Error("trailer fields tell a length")
-    return [pair for pair in fields.found if fit_for_trailers(pair[0])]
+    return [pair for pair in fields if fit_for_trailers(pair[0])]

@@ -1,8 +1,9 @@
 """What the decoders of both directions share: heads by llhttp, bodies and their ends by us.
 
-llhttp is given heads, and the body of a known length that came in one read with its head.
-In a chunked body, in a longer one and in a tunnel it has no part. It does not say where in
-a read a head ended: where that matters it is stopped there, and `_Scout` finds the place.
+llhttp is given heads, the body of a known length that came in one read with its head, and
+the chunks of answers. In the chunks of requests, in longer bodies and in tunnels it has no
+part. It does not say where in a read a head ended: where that matters it is stopped there,
+and a `Scout` finds the place.
 So that the place can be found, a read is given to llhttp as it is only where a head begins
 with it; the rest of a head that is split over reads goes in up to its end and no further.
 """
@@ -11,7 +12,6 @@ from typing import Any, Final
 
 import httptools
 
-from sidecar.codec.h1.chunks import Chunked
 from sidecar.codec.h1.limits import MAX_FIELDS, MAX_HEAD_BYTES, H1Error
 from sidecar.model.headers import Headers
 
@@ -22,7 +22,7 @@ PARSED, SPLIT, COUNTED, CHUNKED, RAW, HELD, OVER = range(7)
 # While llhttp leaves an upgrade that may not pass.
 STOPPED: Final = 7
 
-_END: Final = b"\r\n\r\n"
+END: Final = b"\r\n\r\n"
 
 # What llhttp's feed raises: bad bytes, our own refusals, and the end of HTTP.
 _STOPS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -38,7 +38,6 @@ class Decoder:
     __slots__ = (
         "_add",
         "_begun",
-        "_chunks",
         "_ended",
         "_fed",
         "_fields",
@@ -62,7 +61,6 @@ class Decoder:
         self._tail = b""  # up to three bytes of a head whose end is looked for
         self._ended = True  # the end of the message was told
         self._remaining = 0  # of a fixed-length body; -1 when nobody knows
-        self._chunks: Chunked | None = None
         self._mode = PARSED
         self.keep_alive = True
         self._new_parser()
@@ -77,7 +75,8 @@ class Decoder:
         """llhttp was stopped behind a head; what is to be fed of the rest."""
         raise NotImplementedError
 
-    def _scout(self) -> "Scout":
+    def _head_end(self, data: bytes) -> int:
+        """The place behind the head that llhttp was stopped at."""
         raise NotImplementedError
 
     def feed(self, data: bytes) -> None:
@@ -104,8 +103,8 @@ class Decoder:
                 raise H1Error("header fields are too large", 431)
             self._mode = SPLIT
             self._tail = data[-3:]
-        elif self._remaining:
-            self._mode = COUNTED if self._remaining > 0 else RAW
+        elif self._remaining > 0:
+            self._mode = COUNTED
 
     def _feed_unparsed(self, data: bytes) -> bytes:
         """Bytes that are not for llhttp, or not all of them; what is left over is fed again."""
@@ -124,12 +123,15 @@ class Decoder:
         self._keep_apart(data)
         return b""
 
+    def _feed_chunks(self, data: bytes) -> bytes:
+        raise NotImplementedError
+
     def _keep_apart(self, data: bytes) -> None:
         raise NotImplementedError
 
     def _feed_split(self, data: bytes) -> bytes:
         joined = self._tail + data
-        place = joined.find(_END)
+        place = joined.find(END)
         cut = len(data) if place < 0 else place + 4 - len(self._tail)
         head, rest = data[:cut], data[cut:]
         self._mode = PARSED
@@ -151,7 +153,7 @@ class Decoder:
         if isinstance(error, httptools.HttpParserCallbackError):
             reason = error.__context__
             if isinstance(reason, HeadEnds):
-                return self._behind_head(data[self._scout().head_end(data) if end is None else end :])
+                return self._behind_head(data[self._head_end(data) if end is None else end :])
             if isinstance(reason, H1Error):
                 raise reason from None
             raise error
@@ -168,22 +170,6 @@ class Decoder:
         self._new_parser()  # the old one stands in the middle of a body
         self._finish_message()
         self._sink.on_message_data(body, True)
-        return rest
-
-    def _enter_chunks(self) -> None:
-        self._chunks = Chunked(self._sink.on_message_data)
-        self._mode = CHUNKED
-
-    def _feed_chunks(self, data: bytes) -> bytes:
-        chunks = self._chunks
-        assert chunks is not None
-        rest = chunks.feed(data)
-        if rest is None:
-            return b""
-        self._chunks = None
-        self._new_parser()
-        self._finish_message()
-        self._sink.on_message_end(chunks.trailers)
         return rest
 
     def _finish_message(self) -> None:
@@ -211,6 +197,7 @@ class Decoder:
     def on_body(self, data: bytes) -> None:
         remaining = self._remaining
         if remaining < 0:
+            self._fed = 0
             self._sink.on_message_data(data, False)
             return
         self._remaining = remaining = remaining - len(data)
@@ -238,7 +225,7 @@ class Scout:
         """The place behind the first head that is wanted."""
         place = 0
         while not self._found:
-            end = data.find(_END, place) + 4
+            end = data.find(END, place) + 4
             if end < 4:
                 raise H1Error("a head without an end")  # the other parser saw it
             try:

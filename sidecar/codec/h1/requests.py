@@ -6,7 +6,8 @@ from typing import Final
 import httptools
 
 from sidecar.codec.fields import SPECIAL, protected
-from sidecar.codec.h1.decoder import COUNTED, HELD, RAW, STOPPED, Decoder, HeadEnds, Scout
+from sidecar.codec.h1.chunks import Chunked
+from sidecar.codec.h1.decoder import CHUNKED, COUNTED, END, HELD, RAW, STOPPED, Decoder, HeadEnds, Scout
 from sidecar.codec.h1.encoding import TE
 from sidecar.codec.h1.limits import MAX_FIELDS, MAX_HEAD_BYTES, MAX_LINE_BYTES, H1Error, length_of
 from sidecar.codec.h1.sink import Sink
@@ -26,7 +27,7 @@ class RequestDecoder(Decoder):
     another request; both are of the latest head.
     """
 
-    __slots__ = ("_authority", "_held", "_url", "scheme", "version")
+    __slots__ = ("_authority", "_chunks", "_held", "_url", "scheme", "version")
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -35,6 +36,7 @@ class RequestDecoder(Decoder):
         self.scheme = b"http"  # of requests that do not say it: how the connection is made
         self._authority = b""  # the last one that was found right: it seldom changes
         self._held = b""
+        self._chunks: Chunked | None = None
         super().__init__()
 
     def _new_parser(self) -> None:
@@ -183,11 +185,28 @@ class RequestDecoder(Decoder):
                 _check_version(version)
         super()._go_on(data)
 
-    def _scout(self) -> Scout:
-        return Scout(httptools.HttpRequestParser)
+    def _head_end(self, data: bytes) -> int:
+        if data[:1].isalpha():
+            end = data.find(END) + 4
+            if b"\ntransfer-encoding:" in data[:end].lower():
+                return end  # the usual case: the first head is the one
+        return Scout(httptools.HttpRequestParser).head_end(data)
 
     def _behind_head(self, rest: bytes) -> bytes:
-        self._enter_chunks()
+        self._chunks = Chunked(self._sink.on_message_data)
+        self._mode = CHUNKED
+        return rest
+
+    def _feed_chunks(self, data: bytes) -> bytes:
+        chunks = self._chunks
+        assert chunks is not None
+        rest = chunks.feed(data)
+        if rest is None:
+            return b""
+        self._chunks = None
+        self._new_parser()
+        self._finish_message()
+        self._sink.on_message_end(chunks.trailers)
         return rest
 
     def _after_upgrade(self, rest: bytes) -> bytes:

@@ -6,6 +6,7 @@ from typing import Final
 import httptools
 
 from sidecar.codec.fields import SPECIAL, protected
+from sidecar.codec.h1.chunks import checked_trailers
 from sidecar.codec.h1.decoder import PARSED, RAW, Decoder, FinalScout, HeadEnds
 from sidecar.codec.h1.limits import MAX_FIELDS, MAX_HEAD_BYTES, H1Error, length_of
 from sidecar.codec.h1.sink import ResponseSink
@@ -24,12 +25,13 @@ class ResponseDecoder(Decoder):
     seconds, or 0; `until_close` that only the end of the connection ends the body.
     """
 
-    __slots__ = ("_bodyless", "_upgrading", "idle_hint", "until_close")
+    __slots__ = ("_bodyless", "_silent", "_upgrading", "idle_hint", "until_close")
 
     def __init__(self, sink: ResponseSink) -> None:
         self._sink = sink
         self._bodyless = False
         self._upgrading = False
+        self._silent = 0  # bytes of a chunked body that were no data, since there was some
         self.until_close = False
         self.idle_hint = 0
         super().__init__()
@@ -98,16 +100,35 @@ class ResponseDecoder(Decoder):
         if bodyless and length is None:
             length = 0
         self._sink.on_message_head(ResponseHead(status, kept, length), end)
-        if chunked or self._bodyless:
-            self._stop_at_head(described, status)
-
-    def _stop_at_head(self, described: int | None, status: int) -> None:
-        if self._remaining < 0:
-            raise HeadEnds  # chunks are not for llhttp
         if self._bodyless:
             self._bodyless = False
             if described != 0 and status != 204 and status != 304:
                 raise HeadEnds  # llhttp would wait for the body that is only described
+
+    def on_message_complete(self) -> None:
+        """Chunks have ended: of all other ends llhttp is not asked."""
+        if self._ended:
+            return
+        self._ended = True
+        self._remaining = 0
+        trailers: Headers = []
+        if self._fields:
+            trailers = checked_trailers(self._fields)
+            self._fields.clear()
+            # llhttp takes a `Connection: close` that comes so late at its word.
+            self.keep_alive = self.keep_alive and self._parser.should_keep_alive()
+        self._sink.on_message_end(trailers)
+
+    def _go_on(self, data: bytes) -> None:
+        if self._begun or self._remaining > 0:
+            super()._go_on(data)
+        elif self.until_close:
+            self._mode = RAW
+        else:
+            # In chunks: a read that brought nothing of the body.
+            self._silent = self._silent + self._fed if self._fed else 0
+            if self._silent > MAX_HEAD_BYTES or len(self._fields) > MAX_FIELDS:
+                raise H1Error("trailer fields or chunk extensions are too large", 431)
 
     def _read_special(self, special: Headers, kept: Headers) -> tuple[bool, Headers]:
         """Fields of this connection alone; whether the body is chunked, and what stays."""
@@ -122,6 +143,7 @@ class ResponseDecoder(Decoder):
                 if chunked or value.lower() != b"chunked":
                     raise H1Error("the only transfer coding here is one `chunked`")
                 chunked = True
+                self._silent = 0
             elif name == b"keep-alive":
                 hint = _KEEP_ALIVE_TIMEOUT.search(value)
                 if hint:
@@ -145,13 +167,10 @@ class ResponseDecoder(Decoder):
         else:
             raise H1Error("101 to a request that asked for no upgrade")
 
-    def _scout(self) -> FinalScout:
-        return FinalScout(httptools.HttpResponseParser)
+    def _head_end(self, data: bytes) -> int:
+        return FinalScout(httptools.HttpResponseParser).head_end(data)
 
     def _behind_head(self, rest: bytes) -> bytes:
-        if not self._ended:
-            self._enter_chunks()
-            return rest
         self._new_parser()
         self._finish_message()
         if rest:

@@ -97,14 +97,16 @@ FRAMING: Final[dict[str, Hostile]] = {
     "a space behind a chunk size": cut(TE + b"2\r\nok\r\n2 \r\nok\r\n0\r\n\r\n"),
     "wrong bytes behind a chunk": cut(TE + b"2\r\nokXX0\r\n\r\n"),
     "a bare LF behind a chunk": cut(TE + b"2\r\nok\n0\r\n\r\n"),
-    "an extension over 1 KiB": cut(TE + b"2\r\nok\r\n2;" + b"x" * 1100 + b"\r\nok\r\n0\r\n\r\n"),
-    "an extension without end": cut(TE + b"2\r\nok\r\n2;" + b"x" * 100_000),
+    "a long extension": told(TE + b"2;" + b"x" * 1100 + b"\r\nok\r\n0\r\n\r\n", kept=True),
+    "an extension without end": cut(TE + b"2\r\nok\r\n2;" + b"x" * 800_000),
     "an extension": told(TE + b"2;a=b\r\nok\r\n0;c\r\n\r\n", kept=True),
     "trailers that tell a length": cut(TE + b"2\r\nok\r\n0\r\nContent-Length: 8\r\n\r\n"),
     "trailers without end": cut(TE + b"2\r\nok\r\n0\r\n" + b"X-T: 1\r\n" * 20_000),
-    "trailers that route or authenticate": told(
-        TE + b"2\r\nok\r\n0\r\nSet-Cookie: x\r\nHost: b\r\nConnection: close\r\n\r\n", kept=True
-    ),
+    "trailers that route or authenticate": told(TE + b"2\r\nok\r\n0\r\nSet-Cookie: x\r\nHost: b\r\n\r\n", kept=True),
+    "too large trailers": cut(TE + b"2\r\nok\r\n0\r\nX-T: " + b"x" * 100_000 + b"\r\n\r\n"),
+    "too many trailers": cut(TE + b"2\r\nok\r\n0\r\n" + b"X-T: 1\r\n" * 300 + b"\r\n"),
+    "trailers that say close": told(TE + b"2\r\nok\r\n0\r\nConnection: close\r\n\r\n"),
+    "trailers that tell a coding": cut(TE + b"2\r\nok\r\n0\r\nTransfer-Encoding: gzip\r\n\r\n"),
 }
 
 HEADS: Final[dict[str, Hostile]] = {
