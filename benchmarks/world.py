@@ -59,6 +59,14 @@ class Transport:
     def write_eof(self) -> None:
         """Nobody reads this end."""
 
+    def can_write_eof(self) -> bool:
+        """As with TCP."""
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        """Everything has left at once."""
+        return 0
+
     def close(self) -> None:
         """Note it."""
         self.closing = True

@@ -17,7 +17,7 @@ from fuzz.mutate import mutated
 from fuzz.whole_path import stand
 from sidecar.wire.h2_server import H2ServerConnection
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _CALL = [
     (b":method", b"POST"),
     (b":scheme", b"http"),
@@ -41,7 +41,7 @@ def _session(*calls: tuple[list[tuple[bytes, bytes]], bytes | None, bool]) -> by
             client.send_data(stream_id, body, end_stream=not trailers)
             if trailers:
                 client.send_trailers(stream_id, [(b"x-checksum", b"1")])
-    return bytes(client.data_to_send()).removeprefix(_PREFACE)
+    return bytes(client.data_to_send()).removeprefix(PREFACE)
 
 
 def _frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
@@ -78,9 +78,14 @@ WORDS: Final = (
 
 def draw(rng: Random) -> bytes:
     """Frames of one or two sessions, changed."""
+    return drawn(rng, SEEDS, WORDS)
+
+
+def drawn(rng: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> bytes:
+    """The frames of one or two of the seeds, changed as frames or as bytes."""
     if rng.random() < 0.3:
-        return mutated(rng, SEEDS, WORDS)
-    frames = _frames(rng.choice(SEEDS) + (rng.choice(SEEDS) if rng.random() < 0.3 else b""))
+        return mutated(rng, seeds, words)
+    frames = _frames(rng.choice(seeds) + (rng.choice(seeds) if rng.random() < 0.3 else b""))
     for _ in range(1 << rng.randrange(3)):
         _change(rng, frames)
     return b"".join(frames)
@@ -88,7 +93,7 @@ def draw(rng: Random) -> bytes:
 
 def check(data: bytes) -> None:
     """One connection's life."""
-    stand(H2ServerConnection, data, _PREFACE)
+    stand(H2ServerConnection, data, PREFACE)
 
 
 def _frames(data: bytes) -> list[bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol, cast
 
-from fuzz import config, grpc, h1_requests, h1_responses, h1_server, h2_server
+from fuzz import both_sides, config, grpc, h1_client, h1_requests, h1_responses, h1_server, h2_client, h2_server, tunnel
 from fuzz.mutate import mutated
 
 _SHRINK_STEPS = 400
@@ -27,7 +27,18 @@ class Target(Protocol):
 
 TARGETS: dict[str, Target] = {
     module.__name__.rpartition(".")[2]: cast(Target, module)
-    for module in (h1_requests, h1_responses, h1_server, h2_server, config, grpc)
+    for module in (
+        h1_requests,
+        h1_responses,
+        h1_server,
+        h1_client,
+        h2_server,
+        h2_client,
+        both_sides,
+        tunnel,
+        config,
+        grpc,
+    )
 }
 
 

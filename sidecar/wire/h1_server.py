@@ -175,6 +175,7 @@ class H1ServerConnection(Answering):
         self._flush_out()  # answers to pipelined requests before it
         transport, self.transport = self.transport, None
         self._waiting = False
+        self._forget_idle()  # whoever comes next keeps the time
         transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
         transport.set_protocol(successor)
         successor.connection_made(transport)

@@ -1,0 +1,23 @@
+"""Inputs at which an invariant once did not hold, each with what was wrong."""
+
+import pytest
+
+from fuzz.runner import TARGETS, fails
+
+FINDINGS = {
+    "DATA on stream 0 was looked up as a stream, twice in one read": (
+        "both_sides",
+        "03504f5354202f20485454502f312e310d0a486f73743a610d0a433a0d0a0d0af5f6"
+        "0000000807000000000000000000000000000400000000000000000000000101",
+    ),
+    "an HTTP/1 connection that a CONNECT had taken over kept its timer": (
+        "h1_server",
+        b"CONNECT a:0 HTTP/1.1\r\nHost:\r\n\r\n".hex(),
+    ),
+}
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_what_was_found_holds_now(finding: str) -> None:
+    name, data = FINDINGS[finding]
+    assert fails(TARGETS[name], bytes.fromhex(data)) is None
