@@ -118,8 +118,12 @@ class Attempt:
         exchange.wake(self, HEAD)
 
     def on_turn_end(self) -> None:
-        """The head of a gRPC answer came with nothing behind it: a stream."""
+        """The head of a gRPC answer came with nothing behind it: a stream. Of a long read
+        the rest may be told in later turns, which is no silence."""
         if not self.told and self.failure is None and (self.exchange.attempt is self or not self.settled):
+            if self.stream is not None and self.stream.unread:
+                self.exchange.runtime.turn.at_next_end(self)
+                return
             self.told = True
             if self.head is not None and head_is_grpc(self.head):
                 self.exchange.saw_stream()

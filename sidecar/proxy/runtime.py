@@ -41,6 +41,9 @@ class Turn(Protocol):
     def at_end(self, waiting: Any) -> None:
         """Call `waiting.on_turn_end()` before the turn's output is written."""
 
+    def at_next_end(self, waiting: Any) -> None:
+        """The same, at the end of one of the next turns."""
+
     def later(self, callback: Callable[[], None]) -> None:
         """Call it in one of the next turns."""
 

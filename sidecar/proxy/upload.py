@@ -123,9 +123,14 @@ class Upload:
             self._exchange.runtime.turn.at_end(self)
 
     def on_turn_end(self) -> None:
-        """The first message has come, its end has not."""
-        if not self._exchange.request_ended and not self._exchange.is_over:
-            self._exchange.saw_stream()
+        """The first message has come, its end has not, and is not among what was read."""
+        exchange = self._exchange
+        if exchange.request_ended or exchange.is_over:
+            return
+        if exchange.stream.unread:
+            exchange.runtime.turn.at_next_end(self)
+        else:
+            exchange.saw_stream()
 
     def on_crash(self, error: Exception) -> None:
         """What was told here met a bug of ours."""

@@ -67,7 +67,7 @@ class WebSocketStream:
     # Stream.
 
     protocol = "http1"
-    followed = False
+    followed = unread = False
 
     @property
     def peer(self) -> Any:

@@ -40,7 +40,7 @@ class H1ClientConnection(Paced):
     """
 
     protocol = "http1"
-    followed = False  # see H2Stream: an attempt asks any stream
+    followed = unread = False  # see H2Stream: an attempt asks any stream
 
     __slots__ = (
         "_busy",

@@ -30,6 +30,7 @@ class H1ServerConnection(Answering):
     """
 
     protocol = "http1"
+    unread = False  # see H2Stream: what is read is told at once
 
     __slots__ = ("_begin", "_deaf", "_detached", "_on_closed", "peer")
 

@@ -171,6 +171,11 @@ class Guarded(asyncio.Protocol):
         finally:
             turn.end()
 
+    @property
+    def unread(self) -> bool:
+        """Whether something that was read is told in the next turns."""
+        return bool(self._unread or self._backlog)
+
     def _let_go(self) -> None:
         """Read again."""
         if self._held and self.transport is not None:

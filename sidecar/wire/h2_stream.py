@@ -65,6 +65,11 @@ class H2Stream:
         # has grown to the high-water mark, that is once per 64 KiB.
         self.queued = 0
 
+    @property
+    def unread(self) -> bool:
+        """Whether something was read on its connection that is not told yet."""
+        return self.connection.unread
+
     def send_data(self, data: bytes, end: bool) -> bool:
         """Body bytes; False asks to hold until `on_writable`."""
         if self.local_ended or self.closed:

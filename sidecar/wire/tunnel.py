@@ -150,7 +150,7 @@ class TunnelClientConnection(_Tunnel):
     """Upstream: one connection for one exchange, never reused."""
 
     protocol = "tcp"
-    followed = False  # see H2Stream: an attempt asks any stream
+    followed = unread = False  # see H2Stream: an attempt asks any stream
 
     __slots__ = ("idle_since", "owner", "used")
 

@@ -121,6 +121,10 @@ class Turn:
         if not self.depth:
             self._schedule()
 
+    def at_next_end(self, waiting: TurnEnd) -> None:
+        """The same, at the end of a turn that comes when whatever else is ready had its own."""
+        self.later(lambda: self.at_end(waiting))
+
     def later(self, callback: Callable[[], None]) -> None:
         """Call it when whatever else is ready had its turn. It begins a turn of its own."""
         self._loop.call_soon(callback)

@@ -21,6 +21,7 @@ class FakeTurn:
         self.now = clock.now
         self.bulky = False
         self.waiting: list[Any] = []
+        self._next: list[Any] = []
 
     def begin(self) -> None:
         """Turns are the world's."""
@@ -35,6 +36,14 @@ class FakeTurn:
 
     def at_end(self, waiting: Any) -> None:
         self.waiting.append(waiting)
+
+    def at_next_end(self, waiting: Any) -> None:
+        self._next.append(waiting)
+
+    def take_up(self) -> None:
+        """A new turn, in which those are told who waited for one."""
+        self.waiting += self._next
+        self._next = []
 
     def later(self, callback: Callable[[], None]) -> None:
         """Nothing is read in parts."""
@@ -81,6 +90,7 @@ class Upstream:
     """An upstream stream: what the path sent, and what the test lets the endpoint say."""
 
     followed = False  # whether more of the answer stands behind what is being told
+    unread = False  # whether more was read, and is told in a later turn
 
     def __init__(self, world: Any, connection: "FakeConnection", receiver: Any) -> None:
         self.world = world
@@ -344,6 +354,8 @@ class FakeConnector:
 
 class Client:
     """The downstream stream: what the client got, and what it says."""
+
+    unread = False
 
     def __init__(self, world: Any, protocol: str) -> None:
         self.world = world

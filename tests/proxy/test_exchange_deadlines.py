@@ -319,6 +319,39 @@ def test_a_head_with_nothing_behind_it_is_a_stream() -> None:
     world.at_rest()
 
 
+def test_a_head_behind_which_more_was_read_is_none() -> None:
+    """What is read at once may be told in turns, others between them."""
+    world = World(request_timeout=2.0)
+    client = world.call("/pkg.S/Get", message(b"q"))
+    stream = world.last
+    stream.unread = True
+    stream.head(200, GRPC)
+    with world.turn_of():
+        pass
+    assert not client.status
+    stream.unread = False
+    with world.turn_of():
+        stream.data(message(b"a"))
+        stream.trailers([(b"grpc-status", b"0")])
+    assert client.grpc_status == b"0"
+    assert not world.cluster.streaming
+    world.at_rest()
+
+
+def test_a_half_close_that_was_read_and_is_told_later_is_no_stream() -> None:
+    world = World(request_timeout=2.0)
+    with world.turn_of():
+        client = world.call("/pkg.S/Get", message(b"one"), end=False)
+        client.unread = True
+    assert not world.cluster.streaming
+    with world.turn_of():
+        client.unread = False
+        client.sends(b"", end=True)
+    assert not world.cluster.streaming
+    world.last.answer_grpc(message(b"a"))
+    world.at_rest()
+
+
 def test_a_second_message_of_the_answer_is_a_stream() -> None:
     world = World(request_timeout=2.0)
     client = world.call("/pkg.S/List", message(b"q"))

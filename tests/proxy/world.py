@@ -192,6 +192,7 @@ class World:
         """One callback of the event loop; what it caused is done when it ends."""
         if not self._depth:
             self.turn.now = self.clock.now
+            self.turn.take_up()
         self._depth += 1
         try:
             yield

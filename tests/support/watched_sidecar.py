@@ -20,12 +20,20 @@ from tests.chaos.watching import Leftovers
 class WatchedApp(App):
     """An App that tells on itself."""
 
+    _asked = _up = False
+
     async def start(self) -> None:
-        """As every App; and listen for the signal."""
-        await super().start()
+        """As every App; and listen for the signal, which may come before all is up."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._report)
+        await super().start()
+        self._up = True
+        if self._asked:
+            self._report()
 
     def _report(self) -> None:
+        self._asked = True
+        if not self._up:
+            return
         gc.collect()
         print(json.dumps({**asdict(Leftovers.of(self)), "dirty": _private_dirty()}), flush=True)
 
