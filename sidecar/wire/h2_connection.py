@@ -29,7 +29,7 @@ _LINGER_SECONDS = 2.0
 _WRITE_HIGH = 512 * 1024
 _WRITE_LOW = 64 * 1024
 # Streams of a connection that is gone, whose requests are ended in one turn.
-_TOLD_AT_ONCE = 64
+_TOLD_AT_ONCE = 16
 
 
 class H2Connection(Guarded):

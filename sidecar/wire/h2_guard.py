@@ -18,7 +18,7 @@ from sidecar.wire.h2_watch import Watch
 
 # From a peer that sent a read of many events, a large read is parsed in parts of this
 # size, until one of them makes few.
-_PART = 2 * 1024
+_PART = 1024
 _FEW_EVENTS = 8
 # More bytes than this without an event are no frame and no header block that has yet to
 # end, but frames that the library takes no notice of. Honest ones are the rest of uploads
@@ -188,9 +188,11 @@ class Guarded(asyncio.Protocol):
         data, self._at = self._unread[self._at : end], end
         if end >= len(self._unread):
             self._unread, self._at = b"", 0
+        self._dense = False
         self.h2.receive_data(self._screened(data))
         events = self.h2.events()
-        self._dense = len(events) > _FEW_EVENTS
+        if len(events) > _FEW_EVENTS:
+            self._dense = True
         if len(events) > self.many_events:
             self._backlog += events
             events = self._next_part()
@@ -227,6 +229,7 @@ class Guarded(asyncio.Protocol):
         self.h2.receive_data(data)
         events = self.h2.events()
         self._dispatch(events)
+        self._dense = True  # frames that have to be judged are work as well
         return bool(events)
 
     def settle(self) -> None:

@@ -53,7 +53,7 @@ class H2ServerConnection(H2Connection):
     """
 
     side = "downstream"
-    many_events = 64  # half a millisecond to some, if all are requests
+    many_events = 32  # a millisecond or two, if all are requests that need a connection
 
     __slots__ = (
         "_began",
