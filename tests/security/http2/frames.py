@@ -4,7 +4,7 @@ Nothing of the sidecar and no HTTP/2 library is used, so that any frame can be m
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from struct import pack, unpack
 from typing import Final
@@ -151,6 +151,15 @@ class Frame:
         if self.kind in (RST_STREAM, GOAWAY):
             return f"{name}({self.stream}, {CODES[self.code] if self.code < len(CODES) else self.code})"
         return f"{name}({self.stream}, {len(self.payload)} bytes, flags {self.flags:#x})"
+
+
+def split(data: bytes) -> Iterator[Frame]:
+    """The frames in these bytes, all of them whole."""
+    at = 0
+    while at < len(data):
+        size, kind, flags, stream = unpack(">IBBI", b"\0" + data[at : at + 9])
+        yield Frame(kind, flags, stream & 0x7FFFFFFF, data[at + 9 : at + 9 + size])
+        at += 9 + size
 
 
 @dataclass

