@@ -23,6 +23,7 @@ from ngh2 import (
     ErrorCode,
     GoAwayReceived,
     InformationalResponseReceived,
+    NeverIndexedHeader,
     NoAvailableStreamIDError,
     PingAcknowledged,
     PingReceived,
@@ -79,8 +80,13 @@ CONNECTION_WINDOW = 16 * 1024 * 1024
 MAX_FRAME = 64 * 1024
 # Told to the peer, and what is answered 431 (RFC 9113 10.5.1, RFC 6585 5).
 MAX_HEADER_LIST = 64 * 1024
+# As many as over HTTP/1.1, and a request's pseudo-header fields: 431 as well. Small references
+# into the field table make many of them.
+MAX_FIELDS = 256 + 4
 # Beyond this libnghttp2 ends the connection: a list that small input made large.
 _HARD_HEADER_LIST = 256 * 1024
+# No list that is within what the peer was told has more: each counts for 32 bytes and a name.
+_HARD_FIELDS = MAX_HEADER_LIST // 32
 # libnghttp2 fails a header block over its limit only when it is written, as an
 # error of the stream. What we send came in under some limit of ours: set it above.
 _MAX_SENT_HEADER_BLOCK = 1024 * 1024
@@ -92,6 +98,7 @@ _CLIENT = Configuration(
     peer_max_concurrent_streams=ASSUMED_STREAMS,
     max_send_header_block_length=_MAX_SENT_HEADER_BLOCK,
     max_inbound_header_list_size=_HARD_HEADER_LIST,
+    max_inbound_header_count=_HARD_FIELDS,
     # nghttp2 counts a partial read as a CONTINUATION frame; 64 KiB is four frames.
     max_continuations=64,
     # What is of no use to anybody: PRIORITY, unknown types, empty DATA, malformed heads,
@@ -184,6 +191,8 @@ class ReceivedRequest(RequestHead):
 
     __init__ = object.__init__  # request_head fills it: a third less time
 
+    upgrade = b""  # HTTP/2 has none
+
     @property
     def headers(self) -> Headers:  # type: ignore[override]
         """The header fields, but those of one hop that HTTP/2 does not forbid."""
@@ -195,8 +204,12 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     """The head in a received header list, or None when it is malformed
     (RFC 9113 8.3.1). `end` is END_STREAM."""
     fields = dict(headers)
-    authority = fields.get(b":authority")
-    if authority is None or len(fields) != len(headers) or b"host" in fields or b":path" not in fields:
+    try:
+        authority = fields[b":authority"]
+        path = fields[b":path"]
+    except KeyError:
+        return _unusual_request_head(headers, end)
+    if not len(fields) == len(headers) <= MAX_FIELDS or b"host" in fields:
         return _unusual_request_head(headers, end)
     if b"@" in authority:
         return None
@@ -208,22 +221,21 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     head: RequestHead = ReceivedRequest()
     head.fields = headers
     head.method = fields[b":method"]
-    head.path = fields[b":path"]
+    head.path = path
     head.authority = authority
     head.scheme = fields[b":scheme"]
     head.length = length
-    head.upgrade = b""
     head.grpc = content_type == b"application/grpc" or is_grpc(content_type)
     head.grpc_timeout = fields.get(b"grpc-timeout")
     return head
 
 
 def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
-    """One with `host`, with repeated fields, without `:authority`, or a CONNECT."""
+    """One with `host`, with repeated fields or too many, without `:authority`, or a CONNECT."""
     pseudo: dict[bytes, bytes] = {}
     kept: Headers = []
     hosts: list[bytes] = []
-    crumbs: list[bytes] = []
+    crumbs: list[Header] = []
     length: int | None = None
     for pair in headers:
         name, value = pair
@@ -234,14 +246,17 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
         elif name == b"cookie":
             if not crumbs:
                 kept.append(pair)  # keeps the place of the first
-            crumbs.append(value)
+            crumbs.append(pair)
         elif name not in _OF_ONE_HOP:
             if name == b"content-length":
                 length = int(value)
             kept.append(pair)
     if len(crumbs) > 1:
         # RFC 9113 8.2.3: whoever is not HTTP/2 must see one field.
-        joined = (b"cookie", b"; ".join(crumbs))
+        joined: Header = (b"cookie", b"; ".join([value for _, value in crumbs]))
+        if any(isinstance(crumb, NeverIndexedHeader) for crumb in crumbs):
+            # RFC 7541 6.2.3: whoever passes it on keeps it out of every table too.
+            joined = NeverIndexedHeader(*joined)
         kept = [joined if pair[0] == b"cookie" else pair for pair in kept]
     authority = pseudo.get(b":authority")
     if authority is None:
@@ -362,7 +377,9 @@ def sendable(headers: Headers) -> Headers:
 
 def oversized(headers: tuple[Header, ...]) -> bool:
     """Whether a header list is over what we told the peer (RFC 9113 6.5.2: name
-    and value in bytes, plus 32 for each field)."""
+    and value in bytes, plus 32 for each field), or of too many fields."""
+    if len(headers) > MAX_FIELDS:
+        return True
     return sum(map(len, chain.from_iterable(headers))) + 32 * len(headers) > MAX_HEADER_LIST
 
 
