@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from ngh2 import NeverIndexedHeader
 
 from sidecar.codec import h2
 from sidecar.model.head import RequestHead, ResponseHead
@@ -42,6 +43,26 @@ class TestRequestHead:
         head = h2.request_head((*PSEUDO, *fields), True)
         assert head is not None
         assert head.headers == [(b"a", b"1"), (b"cookie", b"x=1; y=2; z=3"), (b"b", b"2")]
+
+    def test_crumbs_of_which_one_must_not_be_indexed_stay_so(self) -> None:
+        # RFC 7541 6.2.3.
+        crumbs = (NeverIndexedHeader(b"cookie", b"secret=1"), (b"cookie", b"y=2"))
+        for fields in (crumbs, crumbs[::-1]):
+            head = h2.request_head((*PSEUDO, *fields), True)
+            assert head is not None
+            assert isinstance(head.headers[0], NeverIndexedHeader)
+            assert isinstance(h2.request_fields(head)[4], NeverIndexedHeader)
+        plain = h2.request_head((*PSEUDO, (b"cookie", b"x=1"), (b"cookie", b"y=2")), True)
+        assert plain is not None
+        assert not isinstance(plain.headers[0], NeverIndexedHeader)
+
+    def test_more_fields_than_allowed_are_looked_into(self) -> None:
+        fields = [(b"x%d" % number, b"") for number in range(257)]
+        for number, usual in ((256, True), (257, False)):
+            head = h2.request_head((*PSEUDO, *fields[:number]), True)
+            assert head is not None
+            assert (head.fields is not None) is usual
+            assert h2.oversized((*PSEUDO, *fields[:number])) is not usual
 
     def test_one_cookie_is_left_alone(self) -> None:
         head = h2.request_head((*PSEUDO, (b"cookie", b"x=1")), True)
