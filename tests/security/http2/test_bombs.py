@@ -50,21 +50,22 @@ async def sidecar_before(served: Served) -> AsyncIterator[int]:
 async def test_a_bomb_of_a_client_reaches_nobody_and_hurts_nobody(bomb: Bomb) -> None:
     served = Served()
     async with sidecar_before(served) as port, asyncio.timeout(50):
-        bystander = await f.connect(port)
-        peers = [await f.connect(port) for _ in range(AT_ONCE)]
-        before = _peak(anew=True)
-        sent = bomb.frames(1, f.GET)
-        await asyncio.gather(*(peer.send(sent) for peer in peers))
-        await asyncio.gather(*(_check(peer, bomb) for peer in peers))
-        assert _peak() - before < MEMORY
-        assert served.connections == 0, "not one byte upstream"
-        await bystander.send(f.headers(1, f.GET, end=True))
-        answer = await bystander.until(f.HEADERS, 1)
-        assert answer is not None
-        assert bystander.decode(answer)[b":status"] == b"200"
-        assert served.requests == 1
-        for peer in (*peers, bystander):
-            peer.close()
+        bystander, *peers = [await f.connect(port) for _ in range(1 + AT_ONCE)]
+        try:
+            before = _peak(anew=True)
+            sent = bomb.frames(1, f.GET)
+            await asyncio.gather(*(peer.send(sent) for peer in peers))
+            await asyncio.gather(*(_check(peer, bomb) for peer in peers))
+            assert _peak() - before < MEMORY
+            assert served.connections == 0, "not one byte upstream"
+            await bystander.send(f.headers(1, f.GET, end=True))
+            answer = await bystander.until(f.HEADERS, 1)
+            assert answer is not None
+            assert bystander.decode(answer)[b":status"] == b"200"
+            assert served.requests == 1
+        finally:
+            for peer in (*peers, bystander):
+                peer.close()
 
 
 async def _check(peer: Peer, bomb: Bomb) -> None:
