@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.clock import FakeClock
 from tests.support.grpc_service import GrpcService
 from tests.support.http_service import HttpService
 from tests.support.processes import Processes
+
+# The same examples each time, however busy the machine is: `make fuzz` looks for new ones.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture
