@@ -6,30 +6,48 @@ import traceback
 
 import click
 
-from fuzz.runner import TARGETS, Broken, fails, run, until
+from fuzz.guided import available, guided
+from fuzz.runner import TARGETS, Broken, fails, run, shrunk, until
 
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(TARGETS)), metavar="[TARGETS]...")
 @click.option("--seconds", default=60.0, type=click.FloatRange(min=0), help="For all of them. Default 60.")
 @click.option("--seed", default=None, type=int, help="Another one gives other inputs. Default: the time.")
+@click.option("--unguided", is_flag=True, help="Change inputs at random, without a look at the code they reach.")
 @click.option("--input", "hexadecimal", help="Check this one input (hexadecimal) with the target that is named.")
-def main(names: tuple[str, ...], seconds: float, seed: int | None, hexadecimal: str | None) -> None:
+def main(names: tuple[str, ...], seconds: float, seed: int | None, unguided: bool, hexadecimal: str | None) -> None:
     """Feed random input to the TARGETS that are named, or to all."""
     names = names or tuple(TARGETS)
     if hexadecimal is not None:
         _again(names, hexadecimal)
         return
     seed = int(time.time()) if seed is None else seed
+    if not unguided and not available():
+        click.echo("atheris is not there for this Python and machine: inputs are changed at random, unguided")
+        unguided = True
     for name in names:
         start = time.monotonic()
         try:
-            number = run(name, TARGETS[name], seed, until(seconds / len(names)))
+            number = _tried(name, seconds / len(names), seed, unguided)
         except Broken as broken:
             click.echo(f"{broken}\n{_trace(broken.error)}")
             click.echo(f"again: python -m fuzz {name} --input {broken.data.hex()}")
             sys.exit(1)
         click.echo(f"{name:14} {number:8,} inputs, {time.monotonic() - start:5.1f} s, seed {seed}")
+
+
+def _tried(name: str, seconds: float, seed: int, unguided: bool) -> int:
+    """How many inputs; Broken when one breaks the invariant."""
+    target = TARGETS[name]
+    if unguided:
+        return run(name, target, seed, until(seconds))
+    number, data = guided(name, target.SEEDS, seconds, seed)
+    if data is not None:
+        small = shrunk(target, data)
+        error = fails(target, small) or RuntimeError("it holds when it is tried alone")
+        raise Broken(name, small, number, error)
+    return number
 
 
 def _again(names: tuple[str, ...], hexadecimal: str) -> None:

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol, cast
 
-from fuzz import both_sides, config, grpc, h1_client, h1_requests, h1_responses, h1_server, h2_client, h2_server, tunnel
+from fuzz import (
+    both_sides,
+    config,
+    grpc,
+    h1_client,
+    h1_requests,
+    h1_responses,
+    h1_server,
+    h2_client,
+    h2_server,
+    takeover,
+    tls,
+    tunnel,
+)
 from fuzz.mutate import mutated
 
 _SHRINK_STEPS = 400
@@ -36,6 +49,8 @@ TARGETS: dict[str, Target] = {
         h2_client,
         both_sides,
         tunnel,
+        tls,
+        takeover,
         config,
         grpc,
     )

@@ -75,11 +75,12 @@ class Channel:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ChannelError("a message is too long")
             if not data:
+                close_all(files)  # a message without a word may hold some
                 return None
             message = json.loads(data)
             if not isinstance(message, dict):
                 raise ChannelError("a message is no object")
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter is JSON of a depth that nobody sends
             close_all(files)
             raise ChannelError("a message is no JSON") from None
         except ChannelError:

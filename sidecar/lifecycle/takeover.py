@@ -114,9 +114,28 @@ async def _receive_sockets(channel: Channel, pid: int, offered: list[Offered]) -
         theirs = f"version {message.get('version')}, protocol {message.get('protocol')}"
         reason = message.get("refused", f"it speaks another protocol than {PROTOCOL}")
         raise ChannelError(f"process {pid} ({theirs}) refuses: {reason}")
-    sockets = [listening_socket(each) for each in files]
-    offered += [Offered(name, bind, sock) for (name, bind), sock in zip(message["sockets"], sockets, strict=True)]
+    sockets = _sockets_of(files)
+    try:
+        offered += [Offered(name, bind, sock) for (name, bind), sock in zip(message["sockets"], sockets, strict=True)]
+    except (LookupError, TypeError, ValueError):
+        for each in sockets:
+            each.close()
+        raise
     return bool(message["more"])
+
+
+def _sockets_of(files: Sequence[int]) -> list[socket.socket]:
+    """The files as sockets; when one of them is none, an OSError, and all are closed."""
+    sockets: list[socket.socket] = []
+    try:
+        while len(sockets) < len(files):
+            sockets.append(listening_socket(files[len(sockets)]))
+    except OSError:
+        close_all(files[len(sockets) :])
+        for made in sockets:
+            made.close()
+        raise
+    return sockets
 
 
 class Predecessor:
@@ -192,6 +211,8 @@ class Predecessor:
             await _expect(channel, "ready", _READY_SECONDS)
             await channel.send({"go": True})
             serving = await _expect(channel, "serving", _ANSWER_SECONDS)
+            if not isinstance(serving, list):
+                raise ChannelError(f"it serves {serving}, which are no names")
         finally:
             self._busy = False
         self._handed_over = True

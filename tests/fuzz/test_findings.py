@@ -3,6 +3,7 @@
 import pytest
 
 from fuzz.runner import TARGETS, fails
+from fuzz.stage import MARK
 
 FINDINGS = {
     "DATA on stream 0 was looked up as a stream, twice in one read": (
@@ -14,6 +15,16 @@ FINDINGS = {
         "h1_server",
         b"CONNECT a:0 HTTP/1.1\r\nHost:\r\n\r\n".hex(),
     ),
+    "a predecessor held itself relieved by a successor that named no listeners": (
+        "takeover",
+        (b'P{"protocol": 1, "version": "1"}' + MARK + b'{"ready": true}' + MARK + b'{"serving": 5}').hex(),
+    ),
+    "files that came without a word stayed open": ("takeover", b"PF".hex()),
+    "files beside one that is no socket stayed open": (
+        "takeover",
+        b'CS{"protocol": 1, "version": "1", "sockets": [["", "a"], ["b", "c"]], "more": false}'.hex(),
+    ),
+    "files beside JSON that nests too deeply stayed open": ("takeover", (b"CF" + b"[" * 8000).hex()),
 }
 
 

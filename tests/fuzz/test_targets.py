@@ -8,16 +8,17 @@ import pytest
 from click.testing import CliRunner
 
 from fuzz.__main__ import main
+from fuzz.guided import available, guided
 from fuzz.mutate import mutated, split
 from fuzz.runner import TARGETS, Broken, Target, fails, run
 
-# Whole plays of both sides take milliseconds each.
-PLAYS = ("h1_client", "h2_client", "both_sides", "tunnel")
+# Whole plays of both sides, and what opens files, take milliseconds each.
+PLAYS = ("h1_client", "h2_client", "both_sides", "tunnel", "tls", "takeover")
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_invariant_holds(name: str) -> None:
-    wanted = 60 if name in PLAYS else 300
+    wanted = 40 if name in PLAYS else 300
     assert run(name, TARGETS[name], seed=7, enough=lambda number: number >= wanted) >= wanted
 
 
@@ -79,7 +80,7 @@ def test_the_command_reports_and_repeats_an_input(monkeypatch: pytest.MonkeyPatc
             raise ValueError("no")
 
     monkeypatch.setitem(TARGETS, "grpc", planted(check))
-    failed = CliRunner().invoke(main, ["grpc", "--seconds", "1"])
+    failed = CliRunner().invoke(main, ["grpc", "--seconds", "1", "--unguided"])
     assert failed.exit_code == 1
     again = failed.output.rpartition("again: python -m fuzz ")[2].split()
     assert CliRunner().invoke(main, again).exit_code == 1
@@ -93,3 +94,24 @@ def test_an_escaping_exception_is_what_fails() -> None:
         raise KeyError("x")
 
     assert isinstance(fails(planted(check), b""), KeyError)
+
+
+def test_a_guided_run_tries_many_inputs() -> None:
+    if not available():
+        pytest.skip("atheris has no wheel for this Python and machine")
+    # Given a target that holds for its seeds
+    seeds = TARGETS["grpc"].SEEDS
+    # When inputs are tried under the guidance of the code they reach
+    number, broken = guided("grpc", seeds, seconds=1, seed=1)
+    # Then many are tried, and none breaks it
+    assert number > 50
+    assert broken is None
+
+
+def test_an_input_that_breaks_a_guided_run_comes_back() -> None:
+    if not available():
+        pytest.skip("atheris has no wheel for this Python and machine")
+    # Given a target of which some input does not hold
+    # When it is run, then that input is handed back, and not the other
+    _, broken = guided("planted", [b"good", b"bad"], seconds=5, seed=1, package="tests.fuzz")
+    assert broken == b"bad"
