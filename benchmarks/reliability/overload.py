@@ -47,7 +47,7 @@ async def _outage(proxy: Proxy, mode: str, limited: bool, seconds: float) -> tup
             for _ in range(2)
         ]
         async with (
-            proxy.started([service.address for service in services], limited=limited) as running,
+            proxy.started([service.address for service in services], limited=limited, budget=True) as running,
             OpenLoop("127.0.0.1", running.port, patience=PATIENCE, tries=TRIES) as load,
         ):
             await load.run(NORMAL, 2.0)

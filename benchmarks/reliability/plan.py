@@ -10,6 +10,7 @@ class Plan:
     everything else as the proxy has it.
 
     `limited`: with what the proxy has against a service that is slower than it is asked.
+    `budget`: retries are bounded by a share of the requests, where that is a choice.
     `files`: how many it may have open, if not 0; what does not see to that by itself is told.
     `patience`: seconds that a slow client gets, 0 for the proxy's own. `version` makes one
     configuration differ from the last.
@@ -18,6 +19,7 @@ class Plan:
     port: int
     endpoints: Sequence[str]
     limited: bool = False
+    budget: bool = False
     files: int = 0
     patience: int = 0
     version: int = 0

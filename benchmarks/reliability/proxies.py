@@ -46,7 +46,7 @@ class Proxy:
 
     @asynccontextmanager
     async def started(
-        self, endpoints: Sequence[str], files: int = 0, limited: bool = False, patience: int = 0
+        self, endpoints: Sequence[str], files: int = 0, limited: bool = False, budget: bool = False, patience: int = 0
     ) -> AsyncIterator["Running"]:
         """Until the end of the block; with `files` as the limit on open ones, if not 0."""
         with tempfile.TemporaryDirectory(prefix="reliability-") as name, socket.socket() as free:
@@ -54,7 +54,7 @@ class Proxy:
             port = free.getsockname()[1]
             free.close()
             folder = Path(name)
-            plan = Plan(port, endpoints, limited, files, patience)
+            plan = Plan(port, endpoints, limited, budget, files, patience)
             self.write(plan, folder)
             options = self._command
             if files and self.name == "haproxy":

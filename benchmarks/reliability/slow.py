@@ -1,5 +1,7 @@
 """Slow clients beside one who wants to be served (tests/security/slow)."""
 
+import asyncio
+
 from benchmarks.measure import Figure
 from benchmarks.reliability.proxies import Proxy, Running
 from tests.support.bystander import Bystander
@@ -9,6 +11,8 @@ from tests.support.slow_clients import BODY, HEADER, READ, SILENT, SlowClient
 ATTACKERS = {HEADER: 200, BODY: 200, READ: 50, SILENT: 200}
 PATHS = {READ: b"/bytes/8000000"}
 PATIENCE = 3  # seconds
+# Until the service has made its large answers and all buffers are full: the bystander would wait for that.
+_FILLING_SECONDS = 5.0
 
 
 async def figures(proxy: Proxy, seconds: float) -> list[Figure]:
@@ -30,6 +34,8 @@ async def _attack(running: Running, mode: str, seconds: float) -> list[Figure]:
     clients = [SlowClient(mode, PATHS.get(mode, b"/echo"), every=0.2) for _ in range(count)]
     for client in clients:
         await client.start(running.port)
+    if mode == READ:
+        await asyncio.sleep(_FILLING_SECONDS)
     beside = await bystander.p99(seconds)
     grown = running.resident_mib() - memory
     cut = sum(client.gone.is_set() for client in clients)

@@ -109,7 +109,7 @@ def envoy_listener(plan: Plan) -> str:
                     "typed_config": {"@type": f"{_RETRY}.host.previous_hosts.v3.PreviousHostsPredicate"},
                 }
             ],
-            "host_selection_retry_max_attempts": 3,
+            "host_selection_retry_max_attempts": 10,
         }
         return {
             "match": {"prefix": "/", **match},
@@ -167,7 +167,9 @@ def envoy(plan: Plan, folder: Path) -> str:
         host, _, port = address.rpartition(":")
         where = {"socket_address": {"address": host, "port_value": int(port)}}
         hosts.append({"endpoint": {"address": where}})
-    budget = {"budget_percent": {"value": 20}, "min_retry_concurrency": 10}
+    # Its budget counts retries that are under way: with it some of what is under way at a kill fails.
+    budget = {"retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 10}}
+    retries: dict[str, Any] = budget if plan.budget else {"max_retries": 100}
     cluster = {
         "name": "web",
         "type": "STATIC",
@@ -180,9 +182,7 @@ def envoy(plan: Plan, folder: Path) -> str:
             "max_ejection_time": "1s",
             "max_ejection_percent": 100 if plan.limited else 10,
         },
-        "circuit_breakers": {
-            "thresholds": [{"max_requests": 1024, "max_pending_requests": 1024, "retry_budget": budget}]
-        },
+        "circuit_breakers": {"thresholds": [{"max_requests": 1024, "max_pending_requests": 1024, **retries}]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0 if plan.limited else 50}},
         "load_assignment": {"cluster_name": "web", "endpoints": [{"lb_endpoints": hosts}]},
     }
