@@ -26,11 +26,16 @@ _BATCHES, _BATCH = 6, 200
 
 @pytest.fixture
 async def app(http_service: HttpService) -> AsyncIterator[App]:
+    # The bystander has a cluster of its own: a thousand requests that are cancelled while the service
+    # is not quick enough to accept them may open the breaker of theirs.
     config = f"""
     admin: {{bind: "127.0.0.1:0"}}
     clusters:
       web: {{endpoints: ["{http_service.address}"], protocol: http1, limits: {{requests: 5000, connections: 5000}}}}
-    listeners: {{in: {{bind: "127.0.0.1:0", routes: [{{to: web}}]}}}}
+      quiet: {{endpoints: ["{http_service.address}"], protocol: http1, timeouts: {{connect: 30s}}}}
+    listeners:
+      in: {{bind: "127.0.0.1:0", routes: [{{to: web}}]}}
+      asked: {{bind: "127.0.0.1:0", routes: [{{to: quiet}}]}}
     """
     async with running(config) as app:
         yield app
@@ -38,7 +43,7 @@ async def app(http_service: HttpService) -> AsyncIterator[App]:
 
 @pytest.mark.parametrize("name", [name for name, kind in ATTACKS.items() if kind.end != "open"])
 async def test_an_attack_is_ended_while_others_are_served(name: str, app: App) -> None:
-    async with aiohttp.ClientSession(f"http://{app.address('in')}") as bystander:
+    async with aiohttp.ClientSession(f"http://{app.address('asked')}") as bystander:
         attacking = asyncio.create_task(attack(app.address("in").port, name, WITHIN, CONNECTIONS))
         served = 0
         while not attacking.done() or not served:
