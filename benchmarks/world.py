@@ -123,6 +123,11 @@ class World:
         self.turn.end()
         return transport
 
+    def go_on(self) -> None:
+        """What was put off to the next iteration of the event loop: the rest of a long read."""
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+
     def close(self) -> None:
         """Let go of timers and loop."""
         for cluster in self.runtime.snapshot.clusters.values():

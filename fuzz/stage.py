@@ -139,9 +139,7 @@ class Stage:
         """Time, with what was put off to it; who was closed is told that it is."""
         self._clock.now += seconds
         timers = self._world.timers
-        loop = self._world.loop
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+        self._world.go_on()
         if timers._heap and timers._heap[0] <= int(self._clock.now * 200):
             timers._on_alarm()
         for entry in list(self._open):

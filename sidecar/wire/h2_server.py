@@ -53,7 +53,7 @@ class H2ServerConnection(H2Connection):
     """
 
     side = "downstream"
-    many_events = 32  # a millisecond or two, if all are requests that need a connection
+    many_events = 128  # a millisecond, if all are requests; who floods is read in smaller parts
 
     __slots__ = (
         "_began",
