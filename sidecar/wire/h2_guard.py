@@ -20,6 +20,10 @@ from sidecar.wire.h2_watch import Watch
 # size, until one of them makes few.
 _PART = 1024
 _FEW_EVENTS = 8
+# The same while a read is told in which the peer resets, or makes us reset: each of those
+# frames may begin a request, with a connection of its own, and end it.
+_RUDE_PART = 256
+_RUDE = ("rapid_reset", "stream_error")
 # More bytes than this without an event are no frame and no header block that has yet to
 # end, but frames that the library takes no notice of. Honest ones are the rest of uploads
 # that were cut short, as many as have their windows in it.
@@ -40,6 +44,7 @@ class Guarded(asyncio.Protocol):
         "_dense",
         "_held",
         "_large",
+        "_rude",
         "_silent",
         "_unread",
         "_updates",
@@ -70,6 +75,7 @@ class Guarded(asyncio.Protocol):
         self._updates = UPDATES
         self._dense = True  # whether the peer's reads make many events; nobody knows yet
         self._large = False  # whether this read may hold a large header list
+        self._rude = False  # whether what is being told cost something of a budget
         self._silent = 0  # bytes since the last event
         self._held = False  # whether the transport was told to read no more
         self._unread = b""  # from `_at` on, what was read and not parsed
@@ -179,16 +185,17 @@ class Guarded(asyncio.Protocol):
     def _let_go(self) -> None:
         """Read again."""
         if self._held and self.transport is not None:
-            self._held = False
+            self._held = self._rude = False
             self.careful_from = 0.0 if self.given_up else self._watch.since
             self.transport.resume_reading()
 
     def _parse_part(self) -> None:
-        end = self._at + _PART if self._dense else len(self._unread)
+        size = _RUDE_PART if self._rude else _PART
+        end = self._at + size if self._dense else len(self._unread)
         data, self._at = self._unread[self._at : end], end
         if end >= len(self._unread):
             self._unread, self._at = b"", 0
-        self._dense = False
+        self._dense = self._rude
         self.h2.receive_data(self._screened(data))
         events = self.h2.events()
         if len(events) > _FEW_EVENTS:
@@ -263,6 +270,7 @@ class Guarded(asyncio.Protocol):
 
     def spend(self, reason: str, amount: int = 1) -> None:
         """The peer did what is bounded by a budget: beyond that the connection ends."""
+        self._rude = self._rude or reason in _RUDE
         if not self._calm.spend(reason, self.turn.now, amount):
             self.give_up(ErrorCode.ENHANCE_YOUR_CALM, reason)
 
