@@ -22,7 +22,7 @@ _PART = 1024
 _FEW_EVENTS = 8
 # The same while a read is told in which the peer resets, or makes us reset: each of those
 # frames may begin a request, with a connection of its own, and end it.
-_RUDE_PART = 256
+_RUDE_PART = 128
 _RUDE = ("rapid_reset", "stream_error")
 # More bytes than this without an event are no frame and no header block that has yet to
 # end, but frames that the library takes no notice of. Honest ones are the rest of uploads
@@ -133,7 +133,8 @@ class Guarded(asyncio.Protocol):
         """Taken off the backlog. A head keeps what came right behind it: whether it came
         alone means something."""
         backlog = self._backlog
-        cut = self.many_events
+        # Who asks for so much at once waits a little longer, and others do not.
+        cut = self.many_events // 4
         if cut < len(backlog) and type(backlog[cut - 1]) in _HEADS:
             cut += 1
         part = backlog[:cut]
@@ -213,7 +214,8 @@ class Guarded(asyncio.Protocol):
             return
         try:
             self._dispatch(backlog)
-            self.h2.receive_data(unread)
+            # Through the watch: it may keep the beginning of a frame's head that was cut.
+            self.h2.receive_data(self._screened(unread))
             self._dispatch(self.h2.events())
         except H2Error:
             pass  # its last words were none
