@@ -537,8 +537,7 @@ class Exchange(Waiting):
         # collector's way, and its memory in the processor's cache.
         self.attempt = self._answer = None
         self.attempts = ()
-        if self.upload is not None:
-            self.upload.let_go()
+        self.upload = None
 
     @property
     def is_over(self) -> bool:
