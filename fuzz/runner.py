@@ -12,6 +12,7 @@ from random import Random
 from typing import Protocol, cast
 
 from fuzz import (
+    admin,
     both_sides,
     config,
     grpc,
@@ -51,6 +52,7 @@ TARGETS: dict[str, Target] = {
         tunnel,
         tls,
         takeover,
+        admin,
         config,
         grpc,
     )

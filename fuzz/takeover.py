@@ -8,15 +8,13 @@ socket and a pipe. The first byte of all chooses the side that is fed.
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import structlog
-
+from fuzz.quiet import quiet
 from fuzz.stage import MARK
 from sidecar.lifecycle.channel import listen
 from sidecar.lifecycle.takeover import Predecessor, TakeoverError, claim
@@ -41,14 +39,10 @@ WORDS: Final = (MARK, MARK + b"F", MARK + b"S", b"null", b"true", b"[]", b"{}", 
 
 def check(data: bytes) -> None:
     """One conversation, on either side."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     before = len(os.listdir("/proc/self/fd"))
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, quiet():
         path = str(Path(folder, "s"))
-        try:
-            asyncio.run((_successor if data[:1] == b"C" else _predecessor)(path, data[1:].split(MARK)[:8]))
-        finally:
-            structlog.reset_defaults()
+        asyncio.run((_successor if data[:1] == b"C" else _predecessor)(path, data[1:].split(MARK)[:8]))
     left = len(os.listdir("/proc/self/fd"))
     assert left == before, f"{left - before} open files stay behind"
 

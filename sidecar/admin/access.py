@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from sidecar.admin.answers import refusal
 from sidecar.admin.operations import Operations
@@ -54,6 +54,10 @@ class Access:
 
     def refusal(self, request: web.Request) -> web.Response | None:
         """Why a request is not answered, or None."""
+        if request.version not in (HttpVersion10, HttpVersion11):
+            refused = refusal(505, "http_version", "HTTP/1.1 is spoken here")
+            refused.force_close()
+            return refused
         hosts = request.headers.getall(hdrs.HOST, [])
         if len(hosts) != 1 and (hosts or request.version >= HttpVersion11):
             return refusal(400, "bad_request", "a request has one Host field")
@@ -117,7 +121,15 @@ def _is_same_site(request: web.Request, hosts: list[str]) -> bool:
     if any(site not in ("same-origin", "none") for site in request.headers.getall("Sec-Fetch-Site", [])):
         return False
     origins = request.headers.getall(hdrs.ORIGIN, [])
-    return all(urlsplit(origin).netloc in hosts and origin.startswith("http") for origin in origins)
+    return all(origin.startswith("http") and _authority(origin) in hosts for origin in origins)
+
+
+def _authority(origin: str) -> str | None:
+    """The host and port of an origin; None of what is none."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:  # an IPv6 address that is none
+        return None
 
 
 def _in_brackets(host: str) -> str:

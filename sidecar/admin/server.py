@@ -5,7 +5,6 @@ are rendered in pieces, lists are bounded.
 """
 
 import asyncio
-import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -13,12 +12,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from sidecar.admin.access import Access, harden
 from sidecar.admin.answers import refusal
 from sidecar.admin.clusters import ClusterViews
+from sidecar.admin.connection import connection
 from sidecar.admin.control import ControlViews
 from sidecar.admin.guard import Guard
 from sidecar.admin.health import HealthViews
@@ -35,10 +34,6 @@ from sidecar.wire.listener import bound_socket
 # No call of this API has a body.
 _BODY_BYTES: Final = 4096
 _STOP_SECONDS: Final = 1.0
-# How long an idle connection is kept, and how long what nobody reads of a request is
-# thrown away before the connection is closed.
-_IDLE_SECONDS: Final = 75.0
-_LINGER_SECONDS: Final = 1.0
 _BACKLOG: Final = 128
 _ENDPOINT: Final = "/api/clusters/{name}/endpoints/{address:.+}"
 
@@ -72,15 +67,9 @@ async def start(operations: Operations, address: Address, inherited: socket.sock
     """Listen on `address`, or on a socket that another process has bound there; OSError or
     BindError when that cannot be had."""
     # Before aiohttp's server exists; it is asked for with the first connection.
-    guard = Guard(lambda: runner.server() if runner.server is not None else None)
+    guard = Guard(lambda: connection(runner.server))
     runner = web.AppRunner(
-        application(operations, guard),
-        access_log=None,
-        logger=_logger(),
-        handle_signals=False,
-        shutdown_timeout=_STOP_SECONDS,
-        keepalive_timeout=_IDLE_SECONDS,
-        lingering_time=_LINGER_SECONDS,
+        application(operations, guard), access_log=None, handle_signals=False, shutdown_timeout=_STOP_SECONDS
     )
     await runner.setup()
     try:
@@ -92,23 +81,6 @@ async def start(operations: Operations, address: Address, inherited: socket.sock
         host, port = server.sockets[0].getsockname()[:2]
         address = Address(host, port)
     return AdminServer(runner, server, address)
-
-
-class _NotTheirMistakes(logging.Filter):
-    """aiohttp logs what is no request with a trace, and the bytes in it: whoever may
-    connect could fill the log, and credentials would stand in it."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether it is worth a line."""
-        kind = record.exc_info[0] if record.exc_info else None
-        return kind is None or not issubclass(kind, HttpProcessingError)
-
-
-def _logger() -> logging.Logger:
-    logger = logging.getLogger("sidecar.admin.http")
-    if not logger.filters:
-        logger.addFilter(_NotTheirMistakes())
-    return logger
 
 
 async def _listen(guard: Guard, address: Address, mode: str, inherited: socket.socket | None) -> asyncio.Server:

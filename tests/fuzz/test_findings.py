@@ -25,6 +25,20 @@ FINDINGS = {
         b'CS{"protocol": 1, "version": "1", "sockets": [["", "a"], ["b", "c"]], "more": false}'.hex(),
     ),
     "files beside JSON that nests too deeply stayed open": ("takeover", (b"CF" + b"[" * 8000).hex()),
+    "an origin that is none was answered with 500": (
+        "admin",
+        b"\0POST /api/drain HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\r\n\r\n".hex(),
+    ),
+    "a field of bytes that are no text was answered with 500": (
+        "admin",
+        b"\0GET / HTTP/1.1\r\nHost: localhost\r\nExpect: \x80\r\n\r\n".hex(),
+    ),
+    "what is no request was told which versions of Python and aiohttp read it": ("admin", b"\0nonsense\r\n\r\n".hex()),
+    "HTTP/0.9 was spoken by the admin server": ("admin", b"\0POST /api/drain\r\n\r\n".hex()),
+    "whoever may connect could fill the log with traces": (
+        "admin",
+        b"\0GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\nContent-Encoding: gzip\r\n\r\nxxxxxxxxxxxx".hex(),
+    ),
 }
 
 

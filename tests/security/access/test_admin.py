@@ -2,6 +2,7 @@
 that only hold on to it."""
 
 import asyncio
+import json
 import os
 import select
 import socket
@@ -343,6 +344,49 @@ def test_what_only_this_machine_reaches_needs_none(bind: str) -> None:
 
 
 # ---------------------------------------------------------------------- answers
+
+NO_REQUESTS = {
+    "nonsense": (b"nonsense\r\n\r\n", 400),
+    "a name without a colon": (b"GET / HTTP/1.1\r\nhost: localhost\r\nLast1\r\n\r\n", 400),
+    "a value that is no text": (b"GET / HTTP/1.1\r\nhost: localhost\r\nexpect: 100-contin\x80e\r\n\r\n", 400),
+    "no version": (b"POST /api/drain\r\n\r\n", 505),
+    "another version": (b"POST /api/drain HTTP/2.0\r\nhost: localhost\r\n\r\n", 505),
+    "an origin that is none": (
+        b"POST /api/drain HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\norigin: http://[\r\n\r\n",
+        403,
+    ),
+    "a body that cannot be read": (
+        b"GET /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n"
+        b"connection: close\r\n\r\nzzzz",
+        404,
+    ),
+    "a chunk that is none": (
+        b"GET /healthz HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n\r\n",
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_REQUESTS)
+async def test_what_is_no_request_is_refused_like_the_rest_and_not_logged(
+    server: AdminServer, sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    data, status = NO_REQUESTS[name]
+    # Given somebody who says what cannot be understood
+    reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
+    writer.write(data)
+    # When it is answered
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    # Then in the form of every refusal, with what no browser may do, and nothing of what reads here
+    assert int(head.split()[1]) == status
+    assert json.loads(body)["message"]
+    for field in access.HEADERS:
+        assert field in head.decode().lower()
+    assert b"aiohttp" not in head
+    assert b"Python" not in head
+    assert not caplog.records
+    assert sidecar.calls == []
 
 
 async def test_every_answer_is_to_be_neither_framed_sniffed_kept_nor_read_by_others(
