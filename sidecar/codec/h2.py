@@ -252,8 +252,9 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
                 length = int(value)
             kept.append(pair)
     if len(crumbs) > 1:
-        # RFC 9113 8.2.3: whoever is not HTTP/2 must see one field.
-        joined: Header = (b"cookie", b"; ".join([value for _, value in crumbs]))
+        # RFC 9113 8.2.3: whoever is not HTTP/2 must see one field. Without the empty ones: no
+        # value may begin or end with a space (8.2.1).
+        joined: Header = (b"cookie", b"; ".join([value for _, value in crumbs if value]))
         if any(isinstance(crumb, NeverIndexedHeader) for crumb in crumbs):
             # RFC 7541 6.2.3: whoever passes it on keeps it out of every table too.
             joined = NeverIndexedHeader(*joined)

@@ -44,6 +44,13 @@ class TestRequestHead:
         assert head is not None
         assert head.headers == [(b"a", b"1"), (b"cookie", b"x=1; y=2; z=3"), (b"b", b"2")]
 
+    def test_empty_crumbs_leave_no_space_at_an_end(self) -> None:
+        # RFC 9113 8.2.1.
+        for values, joined in (((b"x=1", b""), b"x=1"), ((b"", b"x=1", b"y=2"), b"x=1; y=2"), ((b"", b""), b"")):
+            head = h2.request_head((*PSEUDO, *((b"cookie", value) for value in values)), True)
+            assert head is not None
+            assert head.headers == [(b"cookie", joined)]
+
     def test_crumbs_of_which_one_must_not_be_indexed_stay_so(self) -> None:
         # RFC 7541 6.2.3.
         crumbs = (NeverIndexedHeader(b"cookie", b"secret=1"), (b"cookie", b"y=2"))

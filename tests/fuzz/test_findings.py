@@ -2,6 +2,7 @@
 
 import pytest
 
+from fuzz import h2_heads
 from fuzz.runner import TARGETS, fails
 from fuzz.stage import MARK
 
@@ -25,6 +26,10 @@ FINDINGS = {
         b'CS{"protocol": 1, "version": "1", "sockets": [["", "a"], ["b", "c"]], "more": false}'.hex(),
     ),
     "files beside JSON that nests too deeply stayed open": ("takeover", (b"CF" + b"[" * 8000).hex()),
+    "an empty cookie beside another made a value that ends with a space, which HTTP/2 has not": (
+        "h2_heads",
+        h2_heads.said(0, [*h2_heads.GET, (b"cookie", b"a"), (b"cookie", b"")]).hex(),
+    ),
     "an origin that is none was answered with 500": (
         "admin",
         b"\0POST /api/drain HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\r\n\r\n".hex(),
