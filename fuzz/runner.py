@@ -23,6 +23,7 @@ from fuzz import (
     h2_client,
     h2_heads,
     h2_server,
+    reload,
     takeover,
     tls,
     tunnel,
@@ -55,6 +56,7 @@ TARGETS: dict[str, Target] = {
         tls,
         takeover,
         admin,
+        reload,
         config,
         grpc,
     )

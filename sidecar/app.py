@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sidecar.assembly import Parts, assemble
 from sidecar.config.errors import ConfigError, ConfigErrors
 from sidecar.config.load import load_file
 from sidecar.config.schema import Spec
+from sidecar.config.secrets import without_credentials
 from sidecar.config.tls import ListenerTls, Tls
 from sidecar.config.watch import Fingerprint, fingerprint, watch
 from sidecar.health.checks import Checks
@@ -263,13 +264,15 @@ class App:
         async with self._reloading:
             self._seen = fingerprint(self.path)
             self._certificates.look(at_once=True)
+            secrets: Iterable[str] = ()
             try:
                 spec = load_file(self.path, self._env)
+                secrets = spec.secrets
                 await self._apply(spec)
             except ConfigErrors as errors:
-                return self._rejected([str(error) for error in errors.errors])
+                return self._rejected([str(error) for error in errors.errors], secrets)
             except (BindError, OSError) as error:
-                return self._rejected([f"{self.path}: {error}"])
+                return self._rejected([f"{self.path}: {error}"], secrets)
             return []
 
     async def _apply(self, spec: Spec) -> None:
@@ -304,7 +307,8 @@ class App:
         self._companion.follow(spec.exit_with)
         self.events.publish("reload", {"result": "ok", "version": snapshot.version})
 
-    def _rejected(self, errors: list[str]) -> list[str]:
+    def _rejected(self, errors: list[str], secrets: Iterable[str]) -> list[str]:
+        errors = [without_credentials(error, secrets) for error in errors]
         self.reloads["rejected"] += 1
         self.last_rejected = {"at": datetime.now(UTC).isoformat(), "errors": errors}
         self.events.publish("reload", {"result": "rejected", "errors": errors})

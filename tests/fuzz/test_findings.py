@@ -40,6 +40,10 @@ FINDINGS = {
     ),
     "what is no request was told which versions of Python and aiohttp read it": ("admin", b"\0nonsense\r\n\r\n".hex()),
     "HTTP/0.9 was spoken by the admin server": ("admin", b"\0POST /api/drain\r\n\r\n".hex()),
+    "a reload told the secret in the path of a token's file": (
+        "reload",
+        b"admin: {token_file: '/nowhere/${TOKEN}'}\nclusters: {}\n".hex(),
+    ),
     "whoever may connect could fill the log with traces": (
         "admin",
         b"\0GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\nContent-Encoding: gzip\r\n\r\nxxxxxxxxxxxx".hex(),

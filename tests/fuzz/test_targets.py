@@ -13,7 +13,7 @@ from fuzz.mutate import mutated, split
 from fuzz.runner import TARGETS, Broken, Target, fails, run
 
 # Whole plays of both sides, and what opens files, take milliseconds each.
-PLAYS = ("h1_client", "h2_client", "both_sides", "tunnel", "tls", "takeover", "admin")
+PLAYS = ("h1_client", "h2_client", "both_sides", "tunnel", "tls", "takeover", "admin", "reload")
 
 
 @pytest.mark.parametrize("name", TARGETS)
