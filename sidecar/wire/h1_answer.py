@@ -6,8 +6,8 @@ from sidecar.model.headers import Headers, get
 from sidecar.policy.pace import Pace
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h1_pipeline import Pipelined
+from sidecar.wire.last_words import reset_behind
 from sidecar.wire.output import JOIN_BELOW, write_all
-from sidecar.wire.peer import reset_connection
 
 # The rest of an answered request that is read and dropped to keep its connection.
 _DISCARD_BYTES = 64 * 1024
@@ -171,7 +171,7 @@ class Answering(Pipelined):
         self._flush_out()
         if self._tunnel or self._unframed:
             # A mere close would look like the body's own end.
-            reset_connection(self.transport)
+            reset_behind(self.transport, self.runtime.timers)
         else:
             # What came before the break still goes out; the framing shows that more is missing.
             self._lingering = True

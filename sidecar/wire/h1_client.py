@@ -12,6 +12,7 @@ from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.last_words import last_words, reset_behind
 from sidecar.wire.output import write_all
 from sidecar.wire.paced import Paced
 from sidecar.wire.tls_layer import RefusedError
@@ -151,15 +152,25 @@ class H1ClientConnection(Paced):
         turn = self.turn
         turn.begin()
         try:
+            transport, self.transport = self.transport, None  # nobody may take it up any more
+            if error is not None and transport is not None:
+                self._hear_last_words(transport)
             self._lost(error)
         finally:
             turn.end()
+
+    def _hear_last_words(self, transport: Any) -> None:
+        """A server that answers early resets the connection with our request unread, and we
+        may have met that in writing: what it has said before is its answer."""
+        for data in last_words(transport):
+            if self._response_ended:
+                return
+            self.data_received(data)
 
     def _lost(self, error: Exception | None) -> None:
         idle = not self._busy and not self._closing
         if self._busy and error is None and not self._response_ended and self._decoder.eof():
             self._response_ended = True
-        self.transport = None
         if not self._response_ended:
             # A server that refused our certificate has read nothing of what we sent.
             self._fail(Failure.CONNECT_FAILED if isinstance(error, RefusedError) else self._failure())
@@ -279,12 +290,24 @@ class H1ClientConnection(Paced):
 
     def reset(self, failure: Failure) -> None:
         """Give the exchange up: HTTP/1 can only do that by closing, unless nothing was written."""
-        if self._flushed or not self._busy or self.transport is None:
+        if self._upgrade and self._decoder.tunnelled and self.transport is not None:
+            self._break_tunnel()
+        elif self._flushed or not self._busy or self.transport is None:
             self.receiver = None
             self._response_ended = True
             self._drop()
         else:
             self._withdraw()
+
+    def _break_tunnel(self) -> None:
+        """The server gets what the client said before it broke off, and learns that it did."""
+        self.receiver = None
+        self._response_ended = self._closing = True
+        transport, self.transport = self.transport, None
+        if self._out:
+            write_all(transport, self._out)
+            self._out = []
+        reset_behind(transport, self.runtime.timers)
 
     def _withdraw(self) -> None:
         """Nothing of the request goes out, and the connection is as good as before."""

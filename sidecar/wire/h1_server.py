@@ -16,6 +16,7 @@ from sidecar.policy.pace import Pace
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h1_answer import Answering
 from sidecar.wire.h1_refusal import error_response
+from sidecar.wire.last_words import last_words
 from sidecar.wire.peer import peer_of
 from sidecar.wire.turn import BULK
 
@@ -101,9 +102,13 @@ class H1ServerConnection(Answering):
         turn.begin()
         self._forget_idle()
         self._queue.clear()
-        receiver, self.receiver = self.receiver, None
-        self.transport = None
         try:
+            transport, self.transport = self.transport, None
+            if error is not None and self._tunnel and transport is not None:
+                # Of a request its client's end is the end; a tunnel has carried its last words.
+                for data in last_words(transport):
+                    self.data_received(data)
+            receiver, self.receiver = self.receiver, None
             if receiver is not None:
                 receiver.on_reset(Failure.CANCELLED)
             self._on_closed(self)

@@ -30,6 +30,7 @@ from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
 from sidecar.wire.h2_stream import H2ClientStream
+from sidecar.wire.last_words import last_words
 from sidecar.wire.peer import peer_of
 
 _KEEPALIVE_PING = b"keepaliv"
@@ -373,12 +374,17 @@ class H2ClientConnection(H2Connection):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The transport is gone. What the server has said before counts."""
-        if self._backlog or self._unread:
-            self.turn.begin()
-            try:
+        self.turn.begin()
+        try:
+            transport, self.transport = self.transport, None
+            self.draining = True  # nobody may take it up any more
+            if error is not None and transport is not None:
+                for data in last_words(transport):
+                    self.data_received(data)
+            if self._backlog or self._unread:
                 self._tell_rest()
-            finally:
-                self.turn.end()
+        finally:
+            self.turn.end()
         super().connection_lost(error)
 
     def _lose_streams(self) -> None:

@@ -12,11 +12,16 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for no time
 
 def reset_connection(transport: Any) -> None:
     """End a connection so that its peer cannot take it for a clean end: RST in place of FIN.
-    A unix socket knows no difference."""
+    What was not written yet is lost. A unix socket knows no difference."""
+    linger_none(transport)
+    transport.abort()
+
+
+def linger_none(transport: Any) -> None:
+    """Make the close of a connection a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
 
 
 def peer_of(transport: Any) -> str:

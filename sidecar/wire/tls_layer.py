@@ -7,13 +7,13 @@ and keep 256 KiB for each connection's reads. The TLS itself is OpenSSL's, throu
 """
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 from sidecar.identity.errors import HandshakeError
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.last_words import last_words
 
 # More than OpenSSL gives at once: a record is at most 16 KiB (RFC 8446 5.1).
 _READ = 64 * 1024
@@ -126,8 +126,11 @@ class TlsLayer(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         self._runtime.timers.cancel(self._token)
-        if error is not None and self._client and self._open and not self._heard:
-            self._read_last_words()
+        if error is not None and self._open and not self._closing:
+            # A server that refuses our certificate closes with our request unread, which resets
+            # the connection: writing fails before its alert is read. Others have given an answer.
+            for data in last_words(self._raw):
+                self.data_received(data)
         raw, self._raw = self._raw, None
         self._closing = True
         protocol, self._protocol = self._protocol, None
@@ -236,19 +239,6 @@ class TlsLayer(asyncio.Protocol):
         if self._raw is not None:
             self._raw.close()
 
-    def _read_last_words(self) -> None:
-        """A server that refuses our certificate closes with our request unread, which resets
-        the connection: writing fails before its alert, which lies in our socket, is read."""
-        try:
-            self._incoming.write(os.read(self._raw.get_extra_info("socket").fileno(), _READ))
-            self._tls.read(_READ)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            self._broken(error)
-        except OSError:
-            pass  # there was no word
-
     def _send(self) -> None:
         data = self._outgoing.read()
         if data and self._raw is not None:
@@ -314,6 +304,12 @@ class TlsLayer(asyncio.Protocol):
         self._closing = True
         if self._raw is not None:
             self._raw.abort()
+
+    def cut(self) -> None:
+        """Send what was written, and end the connection without a word that this was all."""
+        self._closing = True
+        if self._raw is not None:
+            self._raw.close()
 
     def is_closing(self) -> bool:
         """Whether it is closed or about to be."""

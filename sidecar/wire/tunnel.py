@@ -13,6 +13,7 @@ from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.last_words import last_words, reset_behind
 from sidecar.wire.paced import Paced
 from sidecar.wire.peer import reset_connection
 from sidecar.wire.turn import BULK
@@ -81,9 +82,12 @@ class _Tunnel(Paced):
         """The connection is gone."""
         turn = self.runtime.turn
         turn.begin()
-        self.transport = None
-        receiver, self.receiver = self.receiver, None
         try:
+            transport, self.transport = self.transport, None
+            if error is not None and transport is not None:
+                for data in last_words(transport):
+                    self.data_received(data)
+            receiver, self.receiver = self.receiver, None
             if receiver is not None and not (self._eof and self._received_eof):
                 receiver.on_reset(self.lost)
             self._closed()
@@ -138,12 +142,14 @@ class _Tunnel(Paced):
             self.transport.resume_reading()
 
     def reset(self, failure: Failure) -> None:
-        """Break it off."""
+        """Break it off, behind what was sent."""
         self.receiver = None
+        if self.transport is not None and not self._broken:
+            if self._out:
+                self.transport.writelines(self._out)
+            reset_behind(self.transport, self.runtime.timers)
         self._broken = True
         self._out = []
-        if self.transport is not None:
-            reset_connection(self.transport)
 
 
 class TunnelClientConnection(_Tunnel):

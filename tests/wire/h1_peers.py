@@ -21,6 +21,9 @@ class _Socket:
     def __init__(self) -> None:
         self.reset_on_close = False
 
+    def fileno(self) -> int:
+        return -1  # nothing lies in it
+
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         self.reset_on_close = (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
 

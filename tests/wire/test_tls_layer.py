@@ -572,6 +572,7 @@ def test_last_words_are_read_when_writing_fails_before_them(authority: Authority
 
     async def body(world: World) -> None:
         near, far = socket.socketpair()
+        near.setblocking(False)
         app, failed = App(), []
 
         def opened(layer: TlsLayer) -> None:
