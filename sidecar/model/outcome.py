@@ -34,7 +34,7 @@ class Failure(Enum):
     ADMISSION = ("overloaded", False, False)
     PRESSURE = ("overloaded", False, False)  # our own process
     RATE_LIMITED = ("rate_limited", False, False)
-    SLOW_REQUEST = ("too_slow", True, False)  # its body did not come in time
+    SLOW_REQUEST = ("too_slow", True, False)  # or our answer was not read in time
     BAD_REQUEST = ("bad_request", False, False)
     HEADERS_TOO_LARGE = ("too_large", False, False)
     BODY_TOO_LARGE = ("too_large", False, False)

@@ -410,6 +410,8 @@ class Exchange(Waiting):
     def _reply(self, failure: Failure) -> None:
         """A reply of our own."""
         self.attempt = None
+        if failure is Failure.SLOW_REQUEST:
+            self.runtime.too_slow("body")
         send_failure(self, failure)
         self._finish()
 
@@ -438,8 +440,10 @@ class Exchange(Waiting):
         """The client left: neither success nor failure of the endpoint, unless it left
         because its own deadline was over, which it nearly always sees before we do."""
         expired = client_time_is_over(self)
-        self.failure = Failure.TIMEOUT if expired else Failure.CANCELLED
-        self.status = reply.status_of(Failure.CANCELLED)
+        told = self.failure  # by the connection, which knows more than that it is over
+        self.failure = Failure.TIMEOUT if expired else told or Failure.CANCELLED
+        quiet = expired or self.committed or self.grpc  # nothing said it to the client
+        self.status = reply.status_of(Failure.CANCELLED if quiet else self.failure)
         self.code = reply.grpc_code_of(self.failure)
         if attempt is not None:
             verdict = _IGNORED
@@ -583,7 +587,9 @@ class Exchange(Waiting):
             self.upload.resume()
 
     def on_reset(self, failure: Failure) -> None:
-        """The client left, or broke the protocol."""
+        """The client left, took too long, or broke the protocol."""
+        if failure in _TOLD:
+            self.failure = failure
         self.wake(None, GONE)
 
 
@@ -598,6 +604,9 @@ def _tells_of_load(attempt: Attempt, verdict: Verdict) -> bool:
 _SUCCESS = Verdict.SUCCESS
 _IGNORED = Verdict.IGNORED
 _RESET = Failure.RESET
+
+# What ends a request besides that its client leaves; the client was told, if it could be.
+_TOLD = (Failure.BAD_REQUEST, Failure.SLOW_REQUEST)
 
 # HTTP statuses under which a gRPC call is counted by its gRPC code: an answer, and
 # a client that left.

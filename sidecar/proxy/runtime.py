@@ -58,6 +58,10 @@ class Timers(Protocol):
         """Forget it."""
 
 
+# What a refusal comes to, where it is no bad request.
+_REFUSED = {408: "too_slow", 413: "too_large", 414: "too_large", 431: "too_large"}
+
+
 class Records(Protocol):
     """Who hears of finished exchanges: the access log, the list of notable requests."""
 
@@ -129,7 +133,7 @@ class Runtime:
         self.notable: Records | None = None
         # Replies to bytes that never became a request, and to clients that a route kept
         # out, by reason.
-        self.refusals: dict[str, int] = {"bad_request": 0, "too_large": 0}
+        self.refusals: dict[str, int] = {"bad_request": 0, "too_large": 0, "too_slow": 0}
         # Requests that no route took, by (protocol, code).
         self.unrouted: dict[tuple[str, int], int] = {}
         self.tls = TlsMeters(clock)
@@ -150,4 +154,4 @@ class Runtime:
 
     def refused(self, connection: Any, status: int, message: str) -> None:
         """A client's bytes were no request; it was told so."""
-        self.refusals["too_large" if status in (413, 414, 431) else "bad_request"] += 1
+        self.refusals[_REFUSED.get(status, "bad_request")] += 1

@@ -46,7 +46,7 @@ _WITHOUT_ROUTE: Final = (
     Failure.DRAINING,
     Failure.INTERNAL,
 )
-_CLUSTERLESS: Final = (*map(reply.reason_of, _WITHOUT_ROUTE), "too_large")
+_CLUSTERLESS: Final = (*map(reply.reason_of, _WITHOUT_ROUTE), "too_large", "too_slow")
 # HTTP statuses begin where gRPC codes end: one table for both.
 _REASON_OF_CODE: Final = {
     code: reply.reason_of(failure)

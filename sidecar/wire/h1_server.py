@@ -219,7 +219,7 @@ class H1ServerConnection(Answering):
             receiver, self.receiver = self.receiver, None
             self._waiting = False
             if receiver is not None:
-                receiver.on_reset(Failure.BAD_REQUEST)
+                receiver.on_reset(Failure.SLOW_REQUEST if error.status == 408 else Failure.BAD_REQUEST)
             if self._response_started:
                 if self.transport is not None:
                     self._break_off()

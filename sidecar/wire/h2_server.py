@@ -63,6 +63,7 @@ class H2ServerConnection(H2Connection):
         "_idle_checks",
         "_idle_token",
         "_latest",
+        "_loss",
         "_on_closed",
         "_pace",
         "_peer_left",
@@ -87,6 +88,7 @@ class H2ServerConnection(H2Connection):
         # Streams whose response is complete and whose request is not; True where the
         # end of the response may still wait for the window (see _has_left).
         self._finishing: dict[int, bool] = {}
+        self._loss = Failure.CANCELLED  # what the end of the connection comes to
         self._latest = 0  # the last stream that was begun
         self._began = 0  # the same at the last idle check
         self._idle_checks = 0
@@ -180,6 +182,7 @@ class H2ServerConnection(H2Connection):
         pace = self._pace
         if waiting and self._progress.too_slow(self, "write", -waiting, self.turn.now, pace.write, pace.min_rate):
             self.runtime.too_slow("write")
+            self._loss = Failure.SLOW_REQUEST
             self.abort()
             return
         if self.streams or self._latest != self._began:
@@ -218,7 +221,7 @@ class H2ServerConnection(H2Connection):
             complete = stream.local_ended
             self.drop(stream, int(ErrorCode.CANCEL))
             if receiver is not None and not complete:
-                receiver.on_reset(Failure.CANCELLED)
+                receiver.on_reset(Failure.SLOW_REQUEST)
 
     @property
     def receivers(self) -> list[Any]:
@@ -408,7 +411,7 @@ class H2ServerConnection(H2Connection):
         streams = [*self.streams.values()]
         self.streams.clear()
         self._finishing.clear()
-        self._reset_all(streams, Failure.CANCELLED)
+        self._reset_all(streams, self._loss)
 
     def _lost(self) -> None:
         timers = self.runtime.timers

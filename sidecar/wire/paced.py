@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.runtime import Runtime
@@ -40,6 +41,9 @@ class Paced(asyncio.Protocol):
         now = self.runtime.turn.now
         if progress.too_slow(receiver or self, "write", taken, now, pace.write, pace.min_rate):
             self.runtime.too_slow("write")
+            if receiver is not None:
+                self.receiver = None
+                receiver.on_reset(Failure.SLOW_REQUEST)
             self.transport.abort()
         return True
 

@@ -82,8 +82,10 @@ class Sniffer(asyncio.Protocol):
         self._on_closed(self)
 
     def on_timer(self, token: int) -> None:
-        """Nothing came."""
+        """Nothing came, or the beginning of something."""
         if self.transport is not None:
+            if self._data:
+                self._runtime.too_slow("header")
             self.transport.abort()
 
     @property

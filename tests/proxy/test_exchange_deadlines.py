@@ -44,6 +44,7 @@ def test_a_request_that_its_client_does_not_finish_in_time_is_408_and_no_fault_o
     world.after(2.01)
     assert (client.status, client.got(b"x-sidecar-error")) == (408, b"too_slow")
     assert world.verdicts(0) == [Verdict.IGNORED]
+    assert world.runtime.slow_clients == {"header": 0, "body": 1, "write": 0}
     assert len(world.streams) == 1, "it is not tried again"
     world.at_rest()
 

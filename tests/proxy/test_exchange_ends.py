@@ -61,6 +61,34 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (Failure.SLOW_REQUEST, 408, 4),
+        (Failure.BAD_REQUEST, 400, 3),
+        (Failure.CANCELLED, 499, 1),
+        (Failure.PROTOCOL, 499, 1),
+    ],
+)
+def test_why_a_client_was_given_up_is_noted(failure: Failure, status: int, code: int) -> None:
+    world = World()
+    client = in_the_upload(world)
+    with world.turn_of():
+        client.receiver.on_reset(failure)
+    assert world.ended["failure"] is (Failure.CANCELLED if failure is Failure.PROTOCOL else failure)
+    assert (world.ended["status"], world.ended["code"]) == (status, code)
+    world.at_rest()
+
+
+def test_a_client_that_does_not_read_the_answer_was_slow() -> None:
+    world = World()
+    client = in_the_relay(world)
+    with world.turn_of():
+        client.receiver.on_reset(Failure.SLOW_REQUEST)
+    assert (world.ended["failure"], world.ended["status"]) == (Failure.SLOW_REQUEST, 499)
+    world.at_rest()
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_client_that_leaves_leaves_nothing_behind(moment: Callable[[World], Client]) -> None:
     world = World()

@@ -192,7 +192,7 @@ def test_a_reset_waits_for_what_was_written() -> None:
     runtime = h2_peers.FakeRuntime()
     transport = FakeTransport()
     transport.unsent = 5
-    reset_behind(transport, runtime.timers)  # type: ignore[arg-type]
+    reset_behind(transport, runtime.timers)
     assert transport.socket.reset_on_close
     assert transport.closing
     assert not transport.aborted
@@ -203,7 +203,7 @@ def test_a_reset_waits_for_what_was_written() -> None:
 def test_a_reset_with_nothing_before_it() -> None:
     runtime = h2_peers.FakeRuntime()
     transport = FakeTransport()
-    reset_behind(transport, runtime.timers)  # type: ignore[arg-type]
+    reset_behind(transport, runtime.timers)
     assert transport.socket.reset_on_close
     assert transport.aborted
 

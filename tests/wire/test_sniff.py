@@ -78,10 +78,13 @@ def test_the_successor_gets_every_byte(sniffed: Sniffed, data: bytes, kind: str,
     assert not sniffed.runtime.timers.waiting
 
 
-def test_one_that_says_nothing_is_closed(sniffed: Sniffed) -> None:
-    sniffed.sniffer.data_received(b"P")
+@pytest.mark.parametrize(("said", "slow"), [(b"", []), (b"P", ["header"])])
+def test_one_that_says_too_little_is_closed(sniffed: Sniffed, said: bytes, slow: list[str]) -> None:
+    if said:
+        sniffed.sniffer.data_received(said)
     sniffed.runtime.timers.advance(61)
     assert sniffed.transport.aborted
+    assert sniffed.runtime.slow == slow
 
 
 def test_one_that_leaves_is_forgotten(sniffed: Sniffed) -> None:

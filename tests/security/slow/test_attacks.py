@@ -78,10 +78,13 @@ async def test_normal_traffic_is_untouched_and_the_slow_are_cut_off(mode: str, h
         if mode in (HEADER, BODY):
             assert all(client.said.startswith(b"HTTP/1.1 408 ") for client in clients)
         counted = await metrics(app.address("admin"))
-        expected = {HEADER: "header", BODY: "body", READ: "write"}.get(mode, "none")
-        cut = 0 if mode in (SILENT, PREFACE) else len(clients)
+        expected = {HEADER: "header", PREFACE: "header", BODY: "body", READ: "write"}.get(mode, "none")
+        cut = 0 if mode == SILENT else len(clients)
         assert counted.total("sidecar_slow_clients_total") == cut
         assert counted.total("sidecar_slow_clients_total", what=expected) == cut
+        assert counted.total("sidecar_local_replies_total", reason="too_slow") == cut * (mode in (HEADER, BODY))
+        assert counted.total("sidecar_local_replies_total", reason="bad_request") == 0
+        assert counted.total("sidecar_requests_total", code="408") == cut * (mode == BODY)
         assert counted.total("sidecar_connections", side="downstream") == 1
         assert counted.total("sidecar_breaker_state") == 0
 
@@ -99,6 +102,7 @@ async def test_slow_uploads_open_no_breaker(http_service: HttpService) -> None:
         counted = await metrics(app.address("admin"))
         assert counted.total("sidecar_breaker_transitions_total") == 0
         assert counted.total("sidecar_attempts_total", verdict="ignored") == 20
+        assert counted.total("sidecar_slow_clients_total", what="body") == 20
 
 
 async def test_streams_that_are_silent_live_on(http_service: HttpService) -> None:
