@@ -86,7 +86,7 @@ class H1ClientConnection(Paced):
         self._response_begun = False
         self._response_ended = True
         self._interim = 0
-        self._upgrade = False
+        self._upgrade = b""
         self._reading_paused = False
 
     def open(self, receiver: Receiver) -> "H1ClientConnection":
@@ -230,7 +230,7 @@ class H1ClientConnection(Paced):
             self._turn_away()
             return
         self._decoder.expect(head)
-        self._upgrade = bool(head.upgrade)
+        self._upgrade = head.upgrade
         data, self._chunked = h1.encode_request(head, end)
         self._out.append(data)
         self._request_ended = end
@@ -315,7 +315,7 @@ class H1ClientConnection(Paced):
         self.used -= 1
         self._out.clear()
         self._request_ended = self._response_ended = True
-        self._upgrade = False
+        self._upgrade = b""
         if not self.dirty:
             self.turn.mark(self)
 
@@ -344,11 +344,13 @@ class H1ClientConnection(Paced):
 
     def _release(self) -> None:
         """The answer has ended: back to the pool, or closed when something is left over."""
-        if self._upgrade and self._decoder.tunnelled:
-            if self._request_ended:
+        if self._upgrade:
+            if not self._decoder.tunnelled:
+                self._drop()
+            elif self._request_ended:
                 self.close()  # what was written still goes out
             return
-        if not self._request_ended or self._upgrade:
+        if not self._request_ended:
             self._drop()
             return
         if self._out:

@@ -124,14 +124,14 @@ class H1ServerConnection(Answering):
         self._request_ended = end
         self._response_started = False
         self._bodyless = head.method == b"HEAD"
-        self._connecting = head.method == b"CONNECT"
-        self._upgrade_asked = bool(head.upgrade) or self._connecting
+        self._connecting = connecting = head.method == b"CONNECT"
+        self._upgrade_asked = connecting or head.upgrade != b""
         self._http11 = version == "1.1"
         self._chunked = False
         if not keep_alive or self.draining:
             self._close_after = True
         # A whole request in HTTP/1.1 on a connection that stays; see `send_head`.
-        self._ordinary = end and self._http11 and not (self._close_after or self._bodyless or self._connecting)
+        self._ordinary = end and self._http11 and not (self._close_after or self._bodyless or connecting)
         self._begin(self, head, end)
 
     def reset(self, failure: Failure) -> None:

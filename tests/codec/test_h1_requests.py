@@ -355,3 +355,56 @@ def test_the_bytes_behind_a_connect_can_be_taken_over() -> None:
     decoder.feed(b"c")
     assert decoder.take_held() == b"abc"
     assert decoder.take_held() == b""
+
+
+# Start lines (RFC 9112 3), wherever in a read they stand.
+
+POST_5 = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello"
+CHUNKED_1 = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+# Bytes of a body that look like the line that would be right.
+DECOY = b"\r\n\r\n" + NEXT
+POST_DECOY = b"POST / HTTP/1.1\r\n" + HOST + b"content-length:%d\r\n\r\n" % len(DECOY) + DECOY
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"\r\n",
+        NEXT,
+        NEXT + NEXT,
+        POST_5,
+        CHUNKED_1,
+        POST_DECOY,
+        POST_DECOY + NEXT,
+        b"\r\n" + POST_DECOY + b"\r\n\r\n",
+    ],
+    ids=["alone", "a blank", "one", "two", "a body", "chunks", "a decoy", "a decoy and one", "blanks around"],
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET  /next HTTP/1.1",
+        b"GET /next  HTTP/1.1",
+        b"GET /next RTSP/1.1",
+        b"GET  /nex HTTP/1.1",
+        b"SOURCE /next ICE/1.1",
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_a_start_line_that_is_not_as_it_should(before: bytes, line: bytes, step: int) -> None:
+    whole = before + line + b"\r\n" + HOST + b"\r\n" + NEXT
+    pieces = [whole[at : at + step] for at in range(0, len(whole), step)]
+    told = requests(pieces)
+    assert told[-1] == ("error", 400)
+    assert [entry for entry in told if entry[0] == "head"] == [
+        entry for entry in requests([before]) if entry[0] == "head"
+    ]
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_start_lines_that_are(step: int) -> None:
+    whole = b"\r\n" + POST_DECOY + NEXT + b"\r\n" + POST_5 + CHUNKED_1 + NEXT
+    pieces = [whole[at : at + step] for at in range(0, len(whole), step)]
+    heads = [entry[1:3] for entry in requests(pieces) if entry[0] == "head"]
+    assert heads == [(b"POST", b"/"), (b"GET", b"/next"), (b"POST", b"/"), (b"POST", b"/"), (b"GET", b"/next")]

@@ -377,7 +377,7 @@ class TestStalledStreams:
         raw.runtime.timers.advance(200.0)
         assert raw.codes() == ["RST_STREAM(1, CANCEL)", "RST_STREAM(3, CANCEL)"]
         assert raw.runtime.slow == ["write", "write"]
-        assert raw.begun[0][2].failure is Failure.CANCELLED
+        assert raw.begun[0][2].failure is Failure.SLOW_REQUEST
         assert [*raw.connection.streams] == [5]
 
     def test_a_slow_reader_lives(self) -> None:

@@ -8,6 +8,7 @@ So that the place can be found, a read is given to llhttp as it is only where a 
 with it; the rest of a head that is split over reads goes in up to its end and no further.
 """
 
+import re
 from typing import Any, Final
 
 import httptools
@@ -23,6 +24,13 @@ PARSED, SPLIT, COUNTED, CHUNKED, RAW, HELD, OVER = range(7)
 STOPPED: Final = 7
 
 END: Final = b"\r\n\r\n"
+
+# What may stand before a head (RFC 9112 2.2), or at least llhttp lets it.
+_BLANK: Final = re.compile(rb"[\r\n]*")
+# More than any read: what `_fed` is when a head was told that the read began with, and when one
+# was told that began at `_place`.
+TOLD: Final = 1 << 40
+TOLD_AT: Final = TOLD + 1
 
 # What llhttp's feed raises: bad bytes, our own refusals, and the end of HTTP.
 _STOPS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -43,6 +51,8 @@ class Decoder:
         "_fields",
         "_mode",
         "_parser",
+        "_place",
+        "_read",
         "_remaining",
         "_sink",
         "_tail",
@@ -56,7 +66,10 @@ class Decoder:
         # Fields of the head that is being read; `_add` is its append.
         self._fields: Headers = []
         self._add = self._fields.append
-        self._fed = 0  # bytes of the reads that the present head came in
+        self._fed = 0  # bytes of the reads that the present head came in, if it is the first in them
+        # The read that llhttp has, or the first line of a head that was split.
+        self._read = b""
+        self._place = 0
         self._begun = False  # whether a head was begun, and not ended
         self._tail = b""  # up to three bytes of a head whose end is looked for
         self._ended = True  # the end of the message was told
@@ -87,6 +100,7 @@ class Decoder:
                 data = self._feed_unparsed(data)
                 continue
             self._fed = len(data)
+            self._read = data
             try:
                 self._parser.feed_data(data)
             except _STOPS as error:
@@ -99,10 +113,14 @@ class Decoder:
     def _go_on(self, data: bytes) -> None:
         """A read ended in the middle of a message: how to take the next one."""
         if self._begun:
+            begin = self._head_begins()
+            if self._fed >= TOLD:
+                self._fed = len(data) - begin
             if self._fed > MAX_HEAD_BYTES:
                 raise H1Error("header fields are too large", 431)
             self._mode = SPLIT
             self._tail = data[-3:]
+            self._read = self._read[begin : self._read.find(b"\n", begin) + 1 or None]
         elif self._remaining > 0:
             self._mode = COUNTED
 
@@ -134,6 +152,8 @@ class Decoder:
         place = joined.find(END)
         cut = len(data) if place < 0 else place + 4 - len(self._tail)
         head, rest = data[:cut], data[cut:]
+        if not self._read.endswith(b"\n"):
+            self._read += head  # its first line is not all there yet
         self._mode = PARSED
         self._fed += cut
         try:
@@ -143,6 +163,21 @@ class Decoder:
         if self._begun or self._remaining:
             self._go_on(joined)
         return rest
+
+    def _head_begins(self) -> int:
+        """Where in the read the head begins that is read now. There may be several: before
+        it are only messages that llhttp had whole."""
+        read, place = self._read, 0
+        if self._fed >= TOLD:
+            place = self._place if self._fed == TOLD_AT else 0
+            end = read.find(END, place) + len(END)
+            place = end + self._length_of_body(read[place:end])
+        blank = _BLANK.match(read, place)
+        return blank.end() if blank is not None else place
+
+    def _length_of_body(self, head: bytes) -> int:
+        """How long the body is behind this head, which was found right."""
+        raise NotImplementedError
 
     def _stopped(self, error: Exception, data: bytes, end: int | None) -> bytes:
         """Why llhttp did not take everything: the end of a head, our own refusal, an upgrade,

@@ -7,7 +7,7 @@ import httptools
 
 from sidecar.codec.fields import SPECIAL, protected
 from sidecar.codec.h1.chunks import Chunked
-from sidecar.codec.h1.decoder import CHUNKED, COUNTED, END, HELD, RAW, STOPPED, Decoder, HeadEnds, Scout
+from sidecar.codec.h1.decoder import CHUNKED, COUNTED, END, HELD, RAW, STOPPED, TOLD, TOLD_AT, Decoder, HeadEnds, Scout
 from sidecar.codec.h1.encoding import TE
 from sidecar.codec.h1.limits import MAX_FIELDS, MAX_HEAD_BYTES, MAX_LINE_BYTES, H1Error, length_of
 from sidecar.codec.h1.sink import Sink
@@ -17,6 +17,10 @@ from sidecar.model.headers import Headers, tokens
 # RFC 3986 3.2: host and port, no user information, nothing that a log or an
 # HTTP/1 line could be split with.
 _AUTHORITY: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::\d{0,5})?")
+# A message begins with a method, one space, a target, one space and this (RFC 9112 3). llhttp
+# lets there be more spaces, and RTSP/ and ICE/: what another server makes of them, nobody knows.
+_PROTOCOL: Final = b" HTTP/"
+_LENGTH: Final = re.compile(rb"(?i)\ncontent-length:[ \t]*(\d+)")
 _ABSOLUTE: Final = re.compile(rb"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
 
 
@@ -63,17 +67,21 @@ class RequestDecoder(Decoder):
         return self._remaining
 
     def on_url(self, url: bytes) -> None:
-        self._url += url
-        if len(self._url) > MAX_LINE_BYTES:
+        self._url = whole = self._url + url
+        if len(whole) > MAX_LINE_BYTES:
             raise H1Error("the request target is too long", 414)
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         fields = self._fields
-        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS:
-            self._check_head_size()
-        self._begun = False
         method = parser.get_method()
+        url = self._url
+        size = len(method) + 1 + len(url)
+        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS or not self._read.startswith(_PROTOCOL, size):
+            self._look_closely(size)
+        else:
+            self._fed = TOLD
+        self._begun = False
         self.keep_alive = keep_alive = parser.should_keep_alive()
         host = None
         length: int | None = 0
@@ -100,7 +108,6 @@ class RequestDecoder(Decoder):
             length, upgrade, kept = self._read_special(special, kept, length)
         else:
             self.version = "1.1"
-        url = self._url
         scheme = self.scheme
         if method == b"CONNECT" or not url.startswith(b"/") or host is None or b"#" in url:
             path, host, scheme = self._unusual_target(method, url, host)
@@ -118,6 +125,19 @@ class RequestDecoder(Decoder):
         self._sink.on_message_head(RequestHead(method, path, host, kept, scheme, length, upgrade), end)
         if length is None:
             raise HeadEnds  # chunks are not for llhttp
+
+    def _look_closely(self, size: int) -> None:
+        """At a head that is large, has something before it in its read, or is not as it should.
+        `size` is that of a method, a space and the target."""
+        self._check_head_size()
+        self._place = place = self._head_begins()
+        self._fed = TOLD_AT
+        if not self._read.startswith(_PROTOCOL, place + size):
+            raise H1Error("the start line is not a method, a space, a target, a space and HTTP/1.1")
+
+    def _length_of_body(self, head: bytes) -> int:
+        found = _LENGTH.search(head)
+        return int(found[1]) if found else 0
 
     def _expect_more(self, length: int | None) -> None:
         self._remaining = -1 if length is None else length

@@ -7,12 +7,13 @@ import httptools
 
 from sidecar.codec.fields import SPECIAL, protected
 from sidecar.codec.h1.chunks import checked_trailers
-from sidecar.codec.h1.decoder import PARSED, RAW, Decoder, FinalScout, HeadEnds
+from sidecar.codec.h1.decoder import PARSED, RAW, TOLD, TOLD_AT, Decoder, FinalScout, HeadEnds
 from sidecar.codec.h1.limits import MAX_FIELDS, MAX_HEAD_BYTES, H1Error, length_of
 from sidecar.codec.h1.sink import ResponseSink
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers, tokens
 
+_PROTOCOL: Final = b"HTTP/"
 _KEEP_ALIVE: Final = (b"connection", b"keep-alive")
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?i)timeout\s*=\s*(\d{1,6})")
 
@@ -30,7 +31,7 @@ class ResponseDecoder(Decoder):
     def __init__(self, sink: ResponseSink) -> None:
         self._sink = sink
         self._bodyless = False
-        self._upgrading = False
+        self._upgrading = b""  # to what the request wants to be upgraded
         self._silent = 0  # bytes of a chunked body that were no data, since there was some
         self.until_close = False
         self.idle_hint = 0
@@ -57,13 +58,15 @@ class ResponseDecoder(Decoder):
     def expect(self, head: RequestHead) -> None:
         """Say which request the next response answers."""
         self._bodyless = head.method == b"HEAD"
-        self._upgrading = bool(head.upgrade)
+        self._upgrading = head.upgrade
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         fields = self._fields
-        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS:
-            self._check_head_size()
+        if self._fed > MAX_HEAD_BYTES or len(fields) > MAX_FIELDS or self._read[:5] != _PROTOCOL:
+            self._look_closely()
+        else:
+            self._fed = TOLD
         self._begun = False
         status = parser.get_status_code()
         self.keep_alive = keep_alive = parser.should_keep_alive()
@@ -105,6 +108,17 @@ class ResponseDecoder(Decoder):
             if described != 0 and status != 204 and status != 304:
                 raise HeadEnds  # llhttp would wait for the body that is only described
 
+    def _look_closely(self) -> None:
+        """At a head that is large, has something before it in its read, or is not as it should."""
+        self._check_head_size()
+        self._place = place = self._head_begins()
+        self._fed = TOLD_AT
+        if not self._read.startswith(_PROTOCOL, place):  # llhttp knows RTSP/ and ICE/ as well
+            raise H1Error("the server speaks another protocol")
+
+    def _length_of_body(self, head: bytes) -> int:
+        return 0  # what comes behind a 1xx; behind another answer nothing may
+
     def on_message_complete(self) -> None:
         """Chunks have ended: of all other ends llhttp is not asked."""
         if self._ended:
@@ -126,7 +140,8 @@ class ResponseDecoder(Decoder):
             self._mode = RAW
         else:
             # In chunks: a read that brought nothing of the body.
-            self._silent = self._silent + self._fed if self._fed else 0
+            fed = len(data) if self._fed >= TOLD else self._fed
+            self._silent = self._silent + fed if fed else 0
             if self._silent > MAX_HEAD_BYTES or len(self._fields) > MAX_FIELDS:
                 raise H1Error("trailer fields or chunk extensions are too large", 431)
 

@@ -165,8 +165,6 @@ FIELDS: Final[dict[str, Forwarded]] = {
 
 # llhttp is lenient about a line; what goes on is not.
 LINES: Final[dict[str, Forwarded]] = {
-    "two spaces before the target": target(b"GET  / HTTP/1.1", b"GET / HTTP/1.1"),
-    "two spaces before the version": target(b"GET /  HTTP/1.1", b"GET / HTTP/1.1"),
     "asterisk-form": target(b"OPTIONS * HTTP/1.1", b"OPTIONS * HTTP/1.1"),
     "every byte of a target": target(
         b"GET /!$%&'()*+,-./:;<=>?@[]^_`{|}~\\\" HTTP/1.1", b"GET /!$%&'()*+,-./:;<=>?@[]^_`{|}~\\\" HTTP/1.1"
