@@ -83,6 +83,9 @@ MAX_HEADER_LIST = 64 * 1024
 # As many as over HTTP/1.1, and a request's pseudo-header fields: 431 as well. Small references
 # into the field table make many of them.
 MAX_FIELDS = 256 + 4
+# So many fields are not over MAX_HEADER_LIST, unless their read was large: an entry of the field
+# table has 4 KiB at most (RFC 7541 4.2, SETTINGS_HEADER_TABLE_SIZE).
+FEW_FIELDS = 11
 # Beyond this libnghttp2 ends the connection: a list that small input made large.
 _HARD_HEADER_LIST = 256 * 1024
 # No list that is within what the peer was told has more: each counts for 32 bytes and a name.

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from sidecar.codec.h2 import (
     ASSUMED_STREAMS,
+    FEW_FIELDS,
     ConnectionClosed,
     ConnectionClosingError,
     DataReceived,
@@ -21,6 +22,7 @@ from sidecar.codec.h2 import (
     TrailersReceived,
     WindowUpdated,
     client_connection,
+    oversized,
     response_head,
     stream_limit,
     upstream_failure,
@@ -217,18 +219,23 @@ class H2ClientConnection(H2Connection):
                         end = event.end_stream
                         if end:
                             stream.remote_ended = True
-                        head = response_head(event.headers, end, stream.bodyless)
-                        if head is not None:
-                            stream.receiver.on_head(head, end)
-                        else:
+                        headers = event.headers
+                        head = response_head(headers, end, stream.bodyless)
+                        if head is None or ((len(headers) > FEW_FIELDS or self._large) and oversized(headers)):
                             self._not_a_response(stream)
+                        else:
+                            stream.receiver.on_head(head, end)
                 elif kind is StreamClosed:
                     stream = streams.pop(event.stream_id, None)
                     if stream is None:
                         if event.error_code and not self.draining:
                             self._closed_by_error(event)
                     else:
-                        self._release_slot()
+                        left = self.open_streams - 1
+                        if left and left + 1 < self.limit and not self.draining:
+                            self.open_streams = left  # what _release_slot comes to, nearly always
+                        else:
+                            self._release_slot()
                         if stream.remote_ended and not stream.held and not stream.blocked:
                             stream.closed = True
                             stream.receiver = None
@@ -239,7 +246,11 @@ class H2ClientConnection(H2Connection):
                 elif kind is TrailersReceived:
                     stream = streams.get(event.stream_id)
                     if stream is not None:
-                        self._on_trailers(stream, event.headers)
+                        headers = event.headers
+                        if (len(headers) > FEW_FIELDS or self._large) and oversized(headers):
+                            self._not_a_response(stream)
+                        else:
+                            self._on_trailers(stream, headers)
                 elif kind is WindowUpdated:
                     self._updates -= 1
                     if not self._updates:
@@ -283,7 +294,9 @@ class H2ClientConnection(H2Connection):
         stream = self.streams.get(event.stream_id)
         if stream is not None and stream.receiver is not None:
             head = response_head(event.headers, False)
-            if head is not None:
+            if oversized(event.headers):
+                self._not_a_response(stream)
+            elif head is not None:
                 stream.receiver.on_informational(head)
 
     def _on_settings(self, event: SettingsReceived) -> None:
@@ -302,7 +315,8 @@ class H2ClientConnection(H2Connection):
             self.turn.mark(self)
 
     def _not_a_response(self, stream: H2ClientStream) -> None:
-        """Its status is none (RFC 9110 15)."""
+        """Its status is none (RFC 9110 15), or its head or trailers are over what we told the
+        server (RFC 9113 6.5.2). Others on the connection go on."""
         receiver = stream.receiver
         self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
         if receiver is not None:

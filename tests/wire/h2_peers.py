@@ -332,7 +332,8 @@ class Upstream(_Wired):
         super().__init__()
         self.told: list[str] = []
         self.connection = H2ClientConnection(self.runtime, self, ping_interval)  # type: ignore[arg-type]
-        self.peer = ngh2.Connection(ngh2.Role.SERVER)
+        # It may send more than we take.
+        self.peer = ngh2.Connection(ngh2.Role.SERVER, ngh2.Configuration(max_send_header_block_length=1 << 20))
         self.peer.initiate_connection({3: 1000} if settings is None else settings)
         self.connection.connection_made(self.transport)
         if pump:

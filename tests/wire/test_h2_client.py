@@ -282,6 +282,51 @@ class TestResets:
         assert up.connection.open_streams == 0
         assert not up.connection.draining
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            [(b"x-large", b"x" * 70_000)],
+            [(b"x-%d" % index, b"") for index in range(300)],
+            # One entry of the field table, of which each other costs a byte (RFC 7541 6.1).
+            [(b"x-bomb", b"x" * 3900)] * 17,
+        ],
+        ids=["large", "many", "references"],
+    )
+    @pytest.mark.parametrize("place", ["head", "trailers", "1xx"])
+    def test_an_answer_over_the_limits_of_http1(self, fields: list[tuple[bytes, bytes]], place: str) -> None:
+        up = Upstream()
+        _, heard = up.ask(body=b"ping")
+        _, other = up.ask(body=b"ping")
+        up.pump()
+        up.peer.send_response(3, RESPONSE)
+        if place == "head":
+            up.peer.send_response(1, [*RESPONSE, *fields])
+        elif place == "1xx":
+            up.peer.send_informational_response(1, [(b":status", b"103"), *fields])
+        else:
+            up.answer(1, trailers=fields)
+        events = up.pump()
+        assert heard.failure is Failure.PROTOCOL
+        assert heard.log[-1] == ("reset", Failure.PROTOCOL)
+        if place != "trailers":  # behind which there is no stream any more
+            assert [event.error_code for event in events if isinstance(event, ngh2.StreamReset)] == [PROTOCOL_ERROR]
+        # Others on its connection go on.
+        up.peer.send_data(3, b"pong", end_stream=True)
+        up.pump()
+        assert other.body == b"pong"
+        assert other.failure is None
+        assert up.connection.open_streams == 0
+
+    @pytest.mark.parametrize("count", [3, 200])
+    def test_an_answer_within_the_limits(self, count: int) -> None:
+        up = Upstream()
+        _, heard = up.ask(body=b"ping")
+        up.pump()
+        fields = [(b"x-%d" % index, b"x" * (40_000 // count)) for index in range(count)]
+        up.peer.send_response(1, [*RESPONSE, *fields], end_stream=True)
+        up.pump()
+        assert heard.head.headers == [*RESPONSE[1:], *fields]
+
     def test_a_status_that_is_none(self) -> None:
         up = Upstream()
         _, heard = up.ask(body=b"ping")
