@@ -288,7 +288,12 @@ def _check_response(headers: tuple[Header, ...], end: bool, method: bytes) -> No
     heard = Answered()
     decoder = h1.ResponseDecoder(heard)
     decoder.expect(RequestHead(method, b"/", b"a", []))
-    decoder.feed(data + (b"0\r\n\r\n" if chunked else b"x" * size))
+    try:
+        decoder.feed(data + (b"0\r\n\r\n" if chunked else b"x" * size))
+    except h1.H1Error as error:
+        if error.status != 431:  # our own client's limits are lower over HTTP/1.1
+            raise
+        return
     decoder.eof()
     kind, status, fields, _ = heard.lines[0]
     assert (kind, status) == ("head", head.status)

@@ -8,6 +8,7 @@ acts time passes, more each time, so that tries are made again and timeouts come
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from benchmarks.world import Transport, World
@@ -31,7 +32,7 @@ _CONFIG = """\
 clusters:
   users:
     protocol: {protocol}
-    endpoints: ["127.0.0.1:9000", "127.0.0.1:9001"]
+    endpoints: {endpoints}
     limits: {{connections: 3, pending: 3}}
     timeouts: {{request: 20s, try: 5s}}
     retry: {{attempts: 3, on: [unsent, reset, 503], grpc_on: [unavailable]}}
@@ -58,21 +59,51 @@ class Clock:
         return self.now
 
 
-def play(data: bytes, *, protocol: str = "http1", mode: str = "http", bytewise: bool = False) -> None:
-    """The whole life of a client's connection: AssertionError when an exception got out or
-    something was not given back."""
-    Stage(protocol, mode, bytewise).play(data.split(MARK)[:_MOST_ACTS])
+@dataclass(eq=False)
+class Endpoint:
+    """One connection to an endpoint; `heard` are the bytes that came over it."""
+
+    connection: Any
+    transport: Transport
+    heard: bytearray = field(default_factory=bytearray)
+
+    def listen(self) -> None:
+        """Take what has been written."""
+        self.heard += self.transport.take()
+
+    def leave(self) -> None:
+        """Close it."""
+        self.connection.connection_lost(None)
+        self.listen()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the sidecar said in a play: to the client, and over each connection to an endpoint."""
+
+    client: bytes
+    endpoints: list[bytes]
+
+
+def play(
+    data: bytes, *, protocol: str = "http1", mode: str = "http", bytewise: bool = False, endpoints: int = 2
+) -> Heard:
+    """The whole life of a client's connection, and what was said: AssertionError when an
+    exception got out or something was not given back."""
+    return Stage(protocol, mode, bytewise, endpoints).play(data.split(MARK)[:_MOST_ACTS])
 
 
 class Stage:
     """One sidecar, one client, endpoints that are dialled."""
 
-    def __init__(self, protocol: str, mode: str, bytewise: bool = False) -> None:
+    def __init__(self, protocol: str, mode: str, bytewise: bool = False, endpoints: int = 2) -> None:
         self._clock = Clock()
-        self._world = World(_CONFIG.format(protocol=protocol), self._clock)
+        named = [f"127.0.0.1:{9000 + number}" for number in range(endpoints)]
+        self._world = World(_CONFIG.format(protocol=protocol, endpoints=named), self._clock)
         self._bytewise = bytewise
         self._errors: list[Any] = []
-        self._open: list[tuple[Any, Transport]] = []
+        self._dialled: list[Endpoint] = []
+        self._open: list[Endpoint] = []
         runtime = self._world.runtime
         runtime.on_crash = self._errors.append
         self._world.loop.set_exception_handler(
@@ -80,7 +111,7 @@ class Stage:
         )
         self._listener = Listener(runtime, mode, Address("127.0.0.1"), mode)
 
-    def play(self, acts: Sequence[bytes]) -> None:
+    def play(self, acts: Sequence[bytes]) -> Heard:
         """Act for act, then everybody leaves."""
         try:
             client = self._world.accept(self._listener._accept())
@@ -95,6 +126,7 @@ class Stage:
                 raise self._errors[0]  # with its own trace
             assert not self._errors, self._errors[0]
             check_baseline(self._world, self._listener)
+            return Heard(client.take(), [bytes(each.heard) for each in self._dialled])
         finally:
             self._world.close()
 
@@ -116,18 +148,20 @@ class Stage:
         self._answer_dials()
         if not self._open:
             return
-        connection, transport = self._open[0]
-        transport.take()
+        endpoint = self._open[0]
+        endpoint.listen()
         if act:
-            self._hear(transport, act)
+            self._hear(endpoint.transport, act)
         else:
-            self._open.pop(0)
-            connection.connection_lost(None)
+            self._open.remove(endpoint)
+            endpoint.leave()
 
     def _answer_dials(self) -> None:
         while pools := self._world.dials.pools:
             connection = _KINDS[pools[0].protocol](self._world.runtime, pools[0])
-            self._open.append((connection, self._world.connect(connection)))
+            endpoint = Endpoint(connection, self._world.connect(connection))
+            self._open.append(endpoint)
+            self._dialled.append(endpoint)
 
     def _refuse(self) -> None:
         turn = self._world.turn
@@ -142,10 +176,10 @@ class Stage:
         self._world.go_on()
         if timers._heap and timers._heap[0] <= int(self._clock.now * 200):
             timers._on_alarm()
-        for entry in list(self._open):
-            if entry[1].closing and entry in self._open:
-                self._open.remove(entry)
-                entry[0].connection_lost(None)
+        for endpoint in list(self._open):
+            if endpoint.transport.closing and endpoint in self._open:
+                self._open.remove(endpoint)
+                endpoint.leave()
 
     def _leave(self, client: Transport) -> None:
         client.protocol.connection_lost(None)
@@ -154,5 +188,5 @@ class Stage:
             while self._world.dials.pools:
                 self._refuse()
             while self._open:
-                self._open.pop()[0].connection_lost(None)
+                self._open.pop().leave()
             self._pass(0.5)

@@ -50,6 +50,7 @@ class Watch:
 
     __slots__ = (
         "_connection",
+        "_dropping",
         "_ends",
         "_forgotten",
         "_gaps",
@@ -72,6 +73,7 @@ class Watch:
         self.since = 0.0
         self._left = FRAMES
         self._skip = preface  # bytes up to the next frame; negative when that is not known
+        self._dropping = False  # those bytes are of a frame that the library must not see
         self._tries = 0
         self._held = b""  # the beginning of a frame: too little to judge it
         self._last = 0  # the highest stream that the peer has opened
@@ -105,7 +107,9 @@ class Watch:
             if self._skip < 0:
                 return data
         self._last = max(self._last, self._connection.latest)
-        fed, position, end = 0, self._skip, len(data)
+        position, end = self._skip, len(data)
+        fed = position if self._dropping else 0
+        self._dropping = False
         while position < end:
             if self._left <= 0:
                 self._suspend()
@@ -129,6 +133,7 @@ class Watch:
                     self._received = size if kind == _DATA else 0
             position = after
         self._skip = position - end
+        self._dropping = fed > end
         self._forget_seen()
         return data[fed:]
 
@@ -198,12 +203,17 @@ class Watch:
                 connection.give_up(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 6.3
             elif stream is not None:
                 self._break(stream, ErrorCode.PROTOCOL_ERROR if size == 5 else ErrorCode.FRAME_SIZE_ERROR)
-            return position + _HEAD_SIZE + size <= len(data)  # in part it is the library's again
+            return True
         if kind == _WINDOW_UPDATE:
             return self._judge_increment(stream, stream_id, _increment(data, position))
         if stream is None:
             self._judge_closed(kind, stream_id)
-        elif stream.remote_ended:
+            return False
+        if not connection.write_paused:
+            connection.settle()  # what the library has found wrong: behind it more may come on the stream
+        if stream.closed:
+            return False
+        if stream.remote_ended:
             self._break(stream, ErrorCode.STREAM_CLOSED)  # RFC 9113 5.1
         elif kind == _DATA and not stream.may_get_data:
             self._break(stream, ErrorCode.PROTOCOL_ERROR)  # RFC 9113 8.1
