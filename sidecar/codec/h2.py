@@ -337,6 +337,19 @@ def request_fields(head: RequestHead) -> Sequence[Header]:
     return [(b":method", head.method), (b":scheme", head.scheme), (b":path", head.path or b"/"), *headers]
 
 
+def keep_marks(head: RequestHead, origin: Sequence[Header]) -> None:
+    """Have the pseudo-header fields of `head` never indexed that were so in the header list which
+    it was made of (RFC 7541 6.2.3); other fields keep their marks by themselves."""
+    marked: set[bytes] = set()
+    for pair in origin:
+        if not pair[0].startswith(b":"):
+            break
+        if isinstance(pair, NeverIndexedHeader):
+            marked.add(pair[0])
+    if marked:
+        head.fields = tuple(NeverIndexedHeader(*pair) if pair[0] in marked else pair for pair in request_fields(head))
+
+
 def response_fields(head: ResponseHead) -> Sequence[Header]:
     """The header list of a response, final or informational (RFC 9113 8.3.2)."""
     if head.fields is not None:

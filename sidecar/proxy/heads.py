@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from sidecar.codec import grpc
+from sidecar.codec.h2 import keep_marks
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers, replace, without
 from sidecar.model.outcome import Skipped
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def outgoing_head(exchange: "Exchange", route: Route, number: int) -> RequestHead:
     """The head of try `number`: the client's own where nothing asks for a change."""
-    head = exchange.head
+    head = came = exchange.head
     if route.rewrite is not None:
         head = _rewritten(head, route.rewrite)
     headers = head.headers
@@ -32,9 +33,11 @@ def outgoing_head(exchange: "Exchange", route: Route, number: int) -> RequestHea
         left = exchange.client_deadline - exchange.runtime.turn.now
         if number > 1 or left < exchange.client_deadline - exchange.started:
             headers = replace(headers, b"grpc-timeout", grpc.format_timeout(left))
-    if headers is head.headers:
-        return head
-    return RequestHead(head.method, head.path, head.authority, headers, head.scheme, head.length, head.upgrade)
+    if headers is not head.headers:
+        head = RequestHead(head.method, head.path, head.authority, headers, head.scheme, head.length, head.upgrade)
+    if head is not came and came.fields is not None:
+        keep_marks(head, came.fields)
+    return head
 
 
 _EXPECT = frozenset((b"expect",))

@@ -17,6 +17,7 @@ from sidecar.codec.h2 import (
     StreamReset,
     TrailersReceived,
     WindowUpdated,
+    keep_marks,
     oversized,
     request_head,
     server_connection,
@@ -330,6 +331,7 @@ class H2ServerConnection(H2Connection):
             return
         if not head.path:
             stream.tunnel = True
+        keep_marks(head, headers)
         self._begin(stream, head, end)
 
     def _refuse(self, stream: H2ServerStream, head: RequestHead | None) -> None:
