@@ -158,6 +158,11 @@ def abuse_reason(error: DenialOfServiceError) -> str:
     return "unread_answers" if "Flooding" in text else "header_list"
 
 
+def opened_too_many(closed: ConnectionClosed) -> bool:
+    """Whether the library has given up because of more streams than were allowed."""
+    return b"max concurrent streams" in closed.debug_data
+
+
 def goaway(code: int, last_stream_id: int) -> bytes:
     """A GOAWAY frame (RFC 9113 6.8), for a connection whose library has given up."""
     return pack(">HBBBIII", 0, 8, 7, 0, 0, last_stream_id, code)

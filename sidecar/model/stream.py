@@ -58,7 +58,8 @@ class Stream(Protocol):
     # Upstream: whether body or trailers were read together with the head that is
     # being told, and are told next. HTTP/1 need not know.
     followed: bool
-    # Whether something was read that is told in the next turns, perhaps of this stream.
+    # Whether something was read that is told in the next turns, perhaps of this stream. If
+    # so, `tell_later(waiting)` has `waiting.on_turn_end()` called behind it.
     unread: bool
 
     def send_head(self, head: Any, end: bool) -> None:

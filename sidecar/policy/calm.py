@@ -24,11 +24,16 @@ BUDGETS: Final[Mapping[str, tuple[int, int]]] = {
     "goaway": (10, 1),
     # Heads over what we said that we take, each of which is read to its end.
     "header_list": (500, 100),
+    # Answers that were cut because the client's windows took too little of them.
+    "stalled_answers": (500, 10),
+    # Bytes of frames that the library takes no notice of. Honest ones are the rest of uploads
+    # that were cut short, as many as have their windows in it.
+    "useless_frames": (32 * 1024 * 1024, 1024 * 1024),
 }
 # Why a connection is ended: a budget, or one of the library's limits: a header list far too
-# long (as if its budget were spent), a header block in too many parts, answers that nobody
-# reads, frames of no use.
-REASONS: Final = (*BUDGETS, "continuation", "unread_answers", "useless_frames")
+# long (as if its budget were spent), frames of no use (as well), a header block in too many
+# parts, answers to PING and SETTINGS that nobody reads, more streams than allowed.
+REASONS: Final = (*BUDGETS, "continuation", "unread_answers", "too_many_streams")
 
 
 class Calm:
@@ -39,10 +44,11 @@ class Calm:
     def __init__(self) -> None:
         self._levels: dict[str, tuple[float, float]] = {}
 
-    def spend(self, reason: str, now: float, amount: int = 1) -> bool:
-        """Put `amount` into a bucket at the time `now` (seconds); False when it overflows."""
+    def spend(self, reason: str, now: float, amount: int = 1) -> float:
+        """Put `amount` into a bucket at the time `now` (seconds); how full it is then. Above
+        1 it overflows."""
         burst, rate = BUDGETS[reason]
         level, since = self._levels.get(reason, (0.0, now))
         level = max(0.0, level - (now - since) * rate) + amount
         self._levels[reason] = (level, now)
-        return level <= burst
+        return level / burst

@@ -122,7 +122,7 @@ class Attempt:
         the rest may be told in later turns, which is no silence."""
         if not self.told and self.failure is None and (self.exchange.attempt is self or not self.settled):
             if self.stream is not None and self.stream.unread:
-                self.exchange.runtime.turn.at_next_end(self)
+                self.stream.tell_later(self)
                 return
             self.told = True
             if self.head is not None and head_is_grpc(self.head):

@@ -25,6 +25,7 @@ class Turn(Protocol):
 
     now: float
     bulky: bool
+    rest: Any  # see sidecar.wire.rest
 
     def begin(self) -> None:
         """A callback starts."""
@@ -40,9 +41,6 @@ class Turn(Protocol):
 
     def at_end(self, waiting: Any) -> None:
         """Call `waiting.on_turn_end()` before the turn's output is written."""
-
-    def at_next_end(self, waiting: Any) -> None:
-        """The same, at the end of one of the next turns."""
 
     def later(self, callback: Callable[[], None]) -> None:
         """Call it in one of the next turns."""

@@ -128,7 +128,7 @@ class Upload:
         if exchange.request_ended or exchange.is_over:
             return
         if exchange.stream.unread:
-            exchange.runtime.turn.at_next_end(self)
+            exchange.stream.tell_later(self)
         else:
             exchange.saw_stream()
 

@@ -176,6 +176,7 @@ class H1ClientConnection(Paced):
             self._fail(Failure.CONNECT_FAILED if isinstance(error, RefusedError) else self._failure())
         self._busy = False
         self.owner.on_closed(self, idle)
+        self._decoder.close()
 
     def _failure(self) -> Failure:
         if not self._flushed:

@@ -113,6 +113,7 @@ class H1ServerConnection(Answering):
                 receiver.on_reset(Failure.CANCELLED)
             self._on_closed(self)
         finally:
+            self._decoder.close()
             turn.end()
 
     # A request and its end.

@@ -285,7 +285,7 @@ class H2ClientConnection(H2Connection):
         elif kind is ConnectionClosed:
             if event.error_code and not self.draining:
                 self._failure = Failure.PROTOCOL  # it was us who ended it
-                self._gone_wrong(event.error_code)
+                self._gone_wrong(event)
             self._ending = True
             if not self.dirty:
                 self.turn.mark(self)

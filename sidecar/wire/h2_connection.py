@@ -11,13 +11,13 @@ unacknowledged byte would be lost to the connection's window for ever.
 """
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 from sidecar.codec.h2 import CONNECTION_WINDOW, Connection, ErrorCode, H2Error
 from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.gone import Gone
 from sidecar.wire.h2_guard import Guarded
 from sidecar.wire.h2_stream import LOW_WATER, H2Stream
 from sidecar.wire.turn import BULK
@@ -28,8 +28,6 @@ _LINGER_SECONDS = 2.0
 # larger burst would pause and resume all streams.
 _WRITE_HIGH = 512 * 1024
 _WRITE_LOW = 64 * 1024
-# Streams of a connection that is gone, whose requests are ended in one turn.
-_TOLD_AT_ONCE = 16
 
 
 class H2Connection(Guarded):
@@ -101,7 +99,8 @@ class H2Connection(Guarded):
                 self.careful_from = 0.0
         try:
             if turn.now >= self.careful_from:
-                data = self._carefully(data)
+                self._carefully(data)
+                return
             connection = self.h2
             connection.receive_data(data)
             events = connection.events()
@@ -346,7 +345,10 @@ class H2Connection(Guarded):
         self._lose_streams()
         if self.given_up and self.transport.can_write_eof():
             # A socket that is closed with bytes unread is reset: the peer might not read why.
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:
+                self.transport.close()  # it has gone
         else:
             self.transport.close()
         self._linger_token = self.runtime.timers.add(_LINGER_SECONDS, self)
@@ -378,18 +380,10 @@ class H2Connection(Guarded):
             if stream.receiver is not None:
                 receivers.append(stream.receiver)
             self._forget(stream)
-        self._tell_gone(receivers, failure)
-
-    def _tell_gone(self, receivers: list[Any], failure: Failure) -> None:
-        """In parts: to end a thousand requests takes as long as to begin them."""
+        gone = Gone(receivers, failure, self.runtime.on_crash)
         self.turn.begin()
         try:
-            for receiver in receivers[:_TOLD_AT_ONCE]:
-                try:
-                    receiver.on_reset(failure)
-                except Exception as error:
-                    self.runtime.on_crash(error)
+            if self.turn.rest.slice(gone):
+                self.turn.rest.add(gone)
         finally:
             self.turn.end()
-        if len(receivers) > _TOLD_AT_ONCE:
-            self.turn.later(partial(self._tell_gone, receivers[_TOLD_AT_ONCE:], failure))

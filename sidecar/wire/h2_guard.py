@@ -1,12 +1,13 @@
 """What an HTTP/2 connection does about a peer that breaks the rules or floods it.
 
 Nothing of it runs for an ordinary read of an ordinary peer: `careful_from` is the time
-from which on a read is looked at first, and a read that made many events is told in
-parts, so that other connections get their turn in between. docs/adr/0016 and 0017 tell
-why it is done so.
+from which on a read is looked at first. It is then parsed in pieces and told event by event,
+for as long as a slice of sidecar.wire.rest lasts; what is left over has to wait. So does
+what is left of a read that made many events. docs/adr/0016 and 0017 tell why it is done so.
 """
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from sidecar.codec import h2
@@ -15,19 +16,19 @@ from sidecar.model.outcome import Failure
 from sidecar.policy.calm import Calm
 from sidecar.proxy.runtime import Runtime, Turn
 from sidecar.wire.h2_watch import Watch
+from sidecar.wire.turn import BULK
 
-# From a peer that sent a read of many events, a large read is parsed in parts of this
-# size, until one of them makes few.
-_PART = 1024
-_FEW_EVENTS = 8
-# The same while a read is told in which the peer resets, or makes us reset: each of those
-# frames may begin a request, with a connection of its own, and end it.
-_RUDE_PART = 128
-_RUDE = ("rapid_reset", "stream_error")
-# More bytes than this without an event are no frame and no header block that has yet to
-# end, but frames that the library takes no notice of. Honest ones are the rest of uploads
-# that were cut short, as many as have their windows in it.
-_SILENT_BYTES = 32 * 1024 * 1024
+# Bytes that are parsed at once, of a peer of which nobody knows what they cost; then twice as
+# many, or half, as long as they took less, or more, than PIECE_SECONDS.
+_PIECE = 128
+_SMALLEST_PIECE = 64
+_LARGEST_PIECE = 64 * 1024
+_PIECE_SECONDS = 0.000_03
+# A new connection's first calls need not wait for others, when they are no more than this.
+_FEW_BYTES = 1024
+# Who has used up so much of a budget is read with care, for so many seconds.
+_WARY = 0.05
+_WARY_SECONDS = 10.0
 # A peer that was given up may send so much more until it has read why.
 _FAREWELL_BYTES = 256 * 1024
 # WINDOW_UPDATEs are counted by this many: one of them costs next to nothing.
@@ -43,11 +44,13 @@ class Guarded(asyncio.Protocol):
         "_calm",
         "_dense",
         "_held",
+        "_ignored",
         "_large",
-        "_rude",
-        "_silent",
+        "_piece",
         "_unread",
         "_updates",
+        "_waiting",
+        "_wary_until",
         "_watch",
         "careful_from",
         "given_up",
@@ -68,77 +71,73 @@ class Guarded(asyncio.Protocol):
     side = ""
     # So many events of one read are told at once.
     many_events = 256
+    # See sidecar.wire.rest.
+    steps = 32
 
     def __init__(self, runtime: Runtime, peer_opens: bool, preface: int) -> None:
         self._watch = Watch(self, runtime.looks, peer_opens, preface)
         self._calm = Calm()
         self._updates = UPDATES
-        self._dense = True  # whether the peer's reads make many events; nobody knows yet
+        self._dense = True  # whether a large read may make much work; nobody knows yet
         self._large = False  # whether this read may hold a large header list
-        self._rude = False  # whether what is being told cost something of a budget
-        self._silent = 0  # bytes since the last event
+        self._wary_until = 0.0  # the turn's time up to which every read is looked at
+        self._ignored = 0  # bytes since the connection was given up
         self._held = False  # whether the transport was told to read no more
         self._unread = b""  # from `_at` on, what was read and not parsed
         self._at = 0
-        self._backlog: list[Any] = []
+        self._piece = _PIECE
+        self._backlog: deque[Any] = deque()  # events that were not told
+        self._waiting: list[Any] = []  # who wants to know when all is told
         self.careful_from = 0.0
         self.given_up = False
 
     # The slow way of a read.
 
-    def _carefully(self, data: bytes) -> bytes:
-        """Look at a read first; what of it is to be parsed now."""
+    def _carefully(self, data: bytes) -> None:
+        """Deal with a read in slices."""
         if self.given_up:
             self._discard(data)
-            return b""
-        if self._unread or self._backlog:
+        elif self._unread or self._backlog:
             self._unread += data
-            return b""
-        if self._dense and len(data) > _PART:
-            self._unread, self._at = data, _PART
-            data = data[:_PART]
-            self._hold()
-        return self._screened(data)
+        else:
+            self._unread, self._at = data, 0
+            rest = self.turn.rest
+            if (rest.waits and len(data) > _FEW_BYTES) or rest.slice(self):
+                self._hold()
 
     def _quiet(self, size: int) -> bool:
         """A read without an event ended inside a frame, or the library took no notice of it."""
-        self._silent += size
-        if self._silent > _SILENT_BYTES:
-            self.give_up(ErrorCode.ENHANCE_YOUR_CALM, "useless_frames")
+        self.spend("useless_frames", size)
         return True
 
     def _discard(self, data: bytes) -> None:
         """The peer goes on after the end."""
-        self._silent += len(data)
-        if self._silent > _FAREWELL_BYTES and not self._held and self.transport is not None:
+        self._ignored += len(data)
+        if self._ignored > _FAREWELL_BYTES and not self._held and self.transport is not None:
             self._held = True
             self.transport.pause_reading()
 
     def _screened(self, data: bytes) -> bytes:
         watch = self._watch
-        if self.turn.now >= watch.since:
-            data = watch.screen(data)
-        self.careful_from = 0.0 if self._unread or self._backlog else watch.since
-        return data
+        return watch.screen(data) if self.turn.now >= watch.since else data
 
     def _in_parts(self, events: list[Any]) -> list[Any]:
         """The first of many events; the others follow in the next turns."""
+        if len(events) > 4 * self.many_events:
+            self._wary_until = self.turn.now + _WARY_SECONDS
         self._dense = True
         self.careful_from = 0.0
-        self._hold()
         self._backlog += events
-        return self._next_part()
+        self._hold()
+        return self._next()
 
-    def _next_part(self) -> list[Any]:
-        """Taken off the backlog. A head keeps what came right behind it: whether it came
+    def _next(self) -> list[Any]:
+        """An event off the backlog. A head keeps what came right behind it: whether it came
         alone means something."""
         backlog = self._backlog
-        # Who asks for so much at once waits a little longer, and others do not.
-        cut = self.many_events // 4
-        if cut < len(backlog) and type(backlog[cut - 1]) in _HEADS:
-            cut += 1
-        part = backlog[:cut]
-        del backlog[:cut]
+        part = [backlog.popleft()]
+        if type(part[0]) in _HEADS and backlog and type(backlog[0]) not in _HEADS:
+            part.append(backlog.popleft())
         return part
 
     def _hold(self) -> None:
@@ -147,68 +146,75 @@ class Guarded(asyncio.Protocol):
             return
         self._held = True
         self.transport.pause_reading()
-        self.turn.later(self._go_on)
+        self.turn.rest.add(self)
 
-    def _go_on(self) -> None:
-        """The next part of what was read."""
-        if self.closed or self.given_up:
-            self._unread = b""
-            self._backlog.clear()
-            if self._silent <= _FAREWELL_BYTES:
-                self._let_go()
-            return
-        turn = self.turn
-        turn.begin()
-        self._large = True
+    def step(self) -> bool:
+        """Tell a little of what was read; whether there is more."""
         try:
-            if self._backlog:
-                self._dispatch(self._next_part())
+            if self.closed or self.given_up:
+                self._unread = b""
+                self._backlog.clear()
+            elif self._backlog:
+                self._dispatch(self._next())
             elif self._unread:
-                self._parse_part()
+                self._parse_piece()
             if not self.dirty and self.h2.want_write:
-                turn.mark(self)
-            if self._backlog or self._unread:
-                turn.later(self._go_on)
-            else:
-                self._let_go()
+                self.turn.mark_first(self)  # see data_received
         except H2Error as error:
             self._fail(error)
         except Exception as error:
             self.on_crash(error)
-        finally:
-            turn.end()
+        if self._unread or self._backlog:
+            return True
+        self._all_told()
+        return False
 
     @property
     def unread(self) -> bool:
         """Whether something that was read is told in the next turns."""
         return bool(self._unread or self._backlog)
 
-    def _let_go(self) -> None:
+    def tell_later(self, waiting: Any) -> None:
+        """Have `waiting.on_turn_end()` called when that is told."""
+        self._waiting.append(waiting)
+
+    def _all_told(self) -> None:
         """Read again."""
-        if self._held and self.transport is not None:
-            self._held = self._rude = False
-            self.careful_from = 0.0 if self.given_up else self._watch.since
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            self.turn.at_end(one)
+        wary = self.given_up or self.turn.now < self._wary_until
+        self.careful_from = 0.0 if wary else self._watch.since
+        if self._held and self.transport is not None and self._ignored <= _FAREWELL_BYTES:
+            self._held = False
             self.transport.resume_reading()
 
-    def _parse_part(self) -> None:
-        size = _RUDE_PART if self._rude else _PART
-        end = self._at + size if self._dense else len(self._unread)
-        data, self._at = self._unread[self._at : end], end
-        if end >= len(self._unread):
+    def _parse_piece(self) -> None:
+        size = self._piece
+        at, self._at = self._at, self._at + size
+        data = self._unread[at : self._at]
+        if self._at >= len(self._unread):
             self._unread, self._at = b"", 0
-        self._dense = self._rude
+        self._large = True
+        clock = self.runtime.clock
+        began = clock()
         self.h2.receive_data(self._screened(data))
         events = self.h2.events()
-        if len(events) > _FEW_EVENTS:
-            self._dense = True
-        if len(events) > self.many_events:
+        if clock() - began > _PIECE_SECONDS:
+            self._piece = max(_SMALLEST_PIECE, size // 2)
+        elif len(data) == size:
+            self._piece = min(_LARGEST_PIECE, size * 2)
+        self._dense = self._piece < BULK or self.turn.now < self._wary_until
+        if events:
             self._backlog += events
-            events = self._next_part()
-        self._dispatch(events)
+            self._dispatch(self._next())
+        else:
+            self._quiet(len(data))
 
     def _tell_rest(self) -> None:
         """What was read and not told yet: the connection is gone, its last words are not."""
-        backlog, self._backlog = self._backlog, []
+        backlog = [*self._backlog]
+        self._backlog.clear()
         unread, self._unread = self._unread[self._at :], b""
         if self.given_up:
             return
@@ -238,7 +244,6 @@ class Guarded(asyncio.Protocol):
         self.h2.receive_data(data)
         events = self.h2.events()
         self._dispatch(events)
-        self._dense = True  # frames that have to be judged are work as well
         return bool(events)
 
     def settle(self) -> None:
@@ -272,9 +277,13 @@ class Guarded(asyncio.Protocol):
 
     def spend(self, reason: str, amount: int = 1) -> None:
         """The peer did what is bounded by a budget: beyond that the connection ends."""
-        self._rude = self._rude or reason in _RUDE
-        if not self._calm.spend(reason, self.turn.now, amount):
+        level = self._calm.spend(reason, self.turn.now, amount)
+        if level > 1:
             self.give_up(ErrorCode.ENHANCE_YOUR_CALM, reason)
+        elif level > _WARY:
+            self._dense = True
+            self._wary_until = self.turn.now + _WARY_SECONDS
+            self.careful_from = 0.0
 
     def _many_updates(self) -> None:
         self._updates = UPDATES
@@ -305,18 +314,20 @@ class Guarded(asyncio.Protocol):
     def _begin_farewell(self) -> None:
         self.given_up = True
         self.careful_from = 0.0
-        self._silent = 0
-        if self._held:
-            self.turn.later(self._go_on)
 
-    def _gone_wrong(self, code: int) -> None:
+    def _gone_wrong(self, event: Any) -> None:
         """The library has given up on the peer, and its GOAWAY is about to be written."""
         if self.given_up:
             return  # it was told to
-        if code == ErrorCode.ENHANCE_YOUR_CALM:
+        if event.error_code == ErrorCode.ENHANCE_YOUR_CALM:
             self._abused("useless_frames")
         self.write_now()
         self._begin_farewell()
+        if h2.opened_too_many(event):
+            # RFC 9113 5.1.2 asks for PROTOCOL_ERROR. Another GOAWAY (6.8) says what it was.
+            self._abused("too_many_streams")
+            if self.transport is not None:
+                self.transport.write(h2.goaway(int(ErrorCode.ENHANCE_YOUR_CALM), self.latest))
 
     def _abused(self, reason: str) -> None:
         self.runtime.abuse.ended(self.side, self.peer_name, reason)

@@ -54,7 +54,7 @@ class H2ServerConnection(H2Connection):
     """
 
     side = "downstream"
-    many_events = 128  # a millisecond, if all are requests; who floods is read in smaller parts
+    many_events = 128
 
     __slots__ = (
         "_began",
@@ -223,6 +223,9 @@ class H2ServerConnection(H2Connection):
             self.drop(stream, int(ErrorCode.CANCEL))
             if receiver is not None and not complete:
                 receiver.on_reset(Failure.SLOW_REQUEST)
+            self.spend("stalled_answers")
+            if self.given_up:
+                return
 
     @property
     def receivers(self) -> list[Any]:
@@ -318,7 +321,7 @@ class H2ServerConnection(H2Connection):
             self.spend("goaway")
         elif kind is ConnectionClosed:
             if event.error_code and not self._peer_left:
-                self._gone_wrong(event.error_code)
+                self._gone_wrong(event)
             self._ending = True
             if not self.dirty:
                 self.turn.mark(self)
@@ -343,7 +346,6 @@ class H2ServerConnection(H2Connection):
             return
         self.runtime.refused(self, 431, "header fields are too large")
         self.spend("header_list")
-        self._hold()
         if is_grpc_head(head):
             stream.send_head(grpc_reply(Failure.HEADERS_TOO_LARGE, "", 0, []), True)
             return

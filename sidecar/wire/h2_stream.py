@@ -11,6 +11,7 @@ from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
+from sidecar.wire.turn import TurnEnd
 
 if TYPE_CHECKING:
     from sidecar.wire.h2_client import H2ClientConnection
@@ -69,6 +70,10 @@ class H2Stream:
     def unread(self) -> bool:
         """Whether something was read on its connection that is not told yet."""
         return self.connection.unread
+
+    def tell_later(self, waiting: TurnEnd) -> None:
+        """Have `waiting.on_turn_end()` called again when all of that is told."""
+        self.connection.tell_later(waiting)
 
     def send_data(self, data: bytes, end: bool) -> bool:
         """Body bytes; False asks to hold until `on_writable`."""

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from sidecar.wire.rest import Rest
+
 # A read of so many bytes is a piece of a large body.
 BULK = 16 * 1024
 
@@ -42,7 +44,8 @@ class Turn:
     """The turn of one event loop. Not thread-safe.
 
     `now` is the clock's time in seconds when the turn began: one reading serves
-    all that happens in it. `depth` is 0 outside of a turn.
+    all that happens in it. `depth` is 0 outside of a turn. `rest` has what is told
+    when nobody else has anything to do.
 
     `together` has the writing of all turns wait until every socket that was ready
     has been read: then one connection's requests from many clients leave in one
@@ -52,7 +55,7 @@ class Turn:
     (measured: half of the CPU of 1 MiB bodies).
     """
 
-    __slots__ = ("_at_end", "_clock", "_dirty", "_loop", "_scheduled", "_together", "bulky", "depth", "now")
+    __slots__ = ("_at_end", "_clock", "_dirty", "_loop", "_scheduled", "_together", "bulky", "depth", "now", "rest")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic, together: bool = False
@@ -63,6 +66,7 @@ class Turn:
         self.bulky = False
         self.now = clock()
         self.depth = 0
+        self.rest = Rest(self, clock)
         self._scheduled = False
         self._dirty: list[Flushable] = []
         self._at_end: list[TurnEnd] = []
@@ -120,10 +124,6 @@ class Turn:
         self._at_end.append(waiting)
         if not self.depth:
             self._schedule()
-
-    def at_next_end(self, waiting: TurnEnd) -> None:
-        """The same, at the end of a turn that comes when whatever else is ready had its own."""
-        self.later(lambda: self.at_end(waiting))
 
     def later(self, callback: Callable[[], None]) -> None:
         """Call it when whatever else is ready had its turn. It begins a turn of its own."""

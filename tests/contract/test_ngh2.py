@@ -8,7 +8,7 @@ import h2.connection
 import ngh2
 import pytest
 
-from sidecar.codec.h2 import abuse_reason
+from sidecar.codec.h2 import abuse_reason, opened_too_many
 from tests.security.http2 import frames
 
 REQUEST = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"host")]
@@ -461,6 +461,19 @@ class TestAbuse:
         assert abuse_reason(error) == "header_list"
         _, error = _limited(b"", frames.ping() * 2000)
         assert abuse_reason(error) == "unread_answers"
+
+    def test_what_it_says_of_more_streams_than_allowed(self) -> None:
+        # codec.h2.opened_too_many reads it.
+        server = ngh2.Connection(ngh2.Role.SERVER, ngh2.Configuration())
+        server.initiate_connection({3: 1})
+        server.receive_data(frames.PREFACE + frames.settings())
+        server.data_to_send()
+        server.receive_data(frames.settings(ack=True))
+        server.receive_data(frames.headers(1, GET, end=True) + frames.headers(3, GET, end=True))
+        server.data_to_send()
+        closed: Any = server.events()[-1]
+        assert closed.error_code == 1
+        assert opened_too_many(closed)
 
     def test_a_field_of_more_than_64_kib_is_a_compression_error(self) -> None:
         # Far above what is taken anyhow, but it ends the connection and not the stream.

@@ -20,8 +20,9 @@ class FakeTurn:
     def __init__(self, clock: FakeClock) -> None:
         self.now = clock.now
         self.bulky = False
+        self.rest: Any = None  # nothing is read in parts
         self.waiting: list[Any] = []
-        self._next: list[Any] = []
+        self.next: list[Any] = []  # who waits for what is told in the next turn
 
     def begin(self) -> None:
         """Turns are the world's."""
@@ -37,13 +38,10 @@ class FakeTurn:
     def at_end(self, waiting: Any) -> None:
         self.waiting.append(waiting)
 
-    def at_next_end(self, waiting: Any) -> None:
-        self._next.append(waiting)
-
     def take_up(self) -> None:
         """A new turn, in which those are told who waited for one."""
-        self.waiting += self._next
-        self._next = []
+        self.waiting += self.next
+        self.next = []
 
     def later(self, callback: Callable[[], None]) -> None:
         """Nothing is read in parts."""
@@ -107,6 +105,9 @@ class Upstream:
         self.takes_more = True
 
     # Stream.
+
+    def tell_later(self, waiting: Any) -> None:
+        self.world.turn.next.append(waiting)
 
     def send_head(self, head: RequestHead, end: bool) -> None:
         assert self.request is None, "a second request head on one stream"
@@ -372,6 +373,9 @@ class Client:
         self.takes_more = True
 
     # Stream.
+
+    def tell_later(self, waiting: Any) -> None:
+        self.world.turn.next.append(waiting)
 
     def send_head(self, head: ResponseHead, end: bool) -> None:
         assert self.answer is None, "a second answer"

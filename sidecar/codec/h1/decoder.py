@@ -78,6 +78,11 @@ class Decoder:
         self.keep_alive = True
         self._new_parser()
 
+    def close(self) -> None:
+        """The connection is gone: nothing comes any more. llhttp and who is told are let go,
+        for they hold this as well, and the three would be left to the collector."""
+        self._parser = self._sink = None
+
     def _new_parser(self) -> None:
         raise NotImplementedError
 

@@ -78,7 +78,7 @@ async def _check(peer: Peer, answer: Answer) -> None:
         await peer.until_closed()
         said = peer.of(f.GOAWAY)
         assert said, f"closed without GOAWAY: {_said(peer)}"
-        assert said[-1].code in answer.codes, f"{answer} expected: {_said(peer)}"
+        assert any(got.code in answer.codes for got in said), f"{answer} expected: {_said(peer)}"
         return
     # A PING overtakes what was queued before it: two of them do not.
     for _ in range(2):

@@ -4,6 +4,7 @@ What it does to the bystander's latency and to memory is measured by test_siege.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -71,6 +72,30 @@ async def test_the_reason_is_told_once_with_the_peer(app: App) -> None:
     assert event.fields["side"] == "downstream"
     assert app.runtime.abuse.counts["downstream", "ping"] == CONNECTIONS
     assert "ping" in REASONS
+
+
+async def test_a_stream_too_many_is_told_for_what_it_is(app: App) -> None:
+    """RFC 9113 5.1.2 asks for PROTOCOL_ERROR; a second GOAWAY says why."""
+    peer = await f.connect(app.address("in").port)
+    await peer.send(*(f.headers(stream, f.HANG, end=True) for stream in range(1, 2 * MAX_STREAMS + 2, 2)))
+    await peer.until_closed()
+    peer.close()
+    assert [got.code for got in peer.of(f.GOAWAY)] == [f.PROTOCOL_ERROR, f.ENHANCE_YOUR_CALM]
+    assert +Counter(app.runtime.abuse.counts) == {("downstream", "too_many_streams"): 1}
+
+
+async def test_a_thousand_answers_that_no_window_takes_end_the_connection(http_service: HttpService) -> None:
+    config = f"""
+    admin: {{bind: "127.0.0.1:0"}}
+    clusters:
+      web: {{endpoints: ["{http_service.address}"], protocol: http1, limits: {{requests: 5000, connections: 5000}}}}
+    listeners: {{in: {{bind: "127.0.0.1:0", timeouts: {{header: 4s, write: 1s}}, routes: [{{to: web}}]}}}}
+    """
+    async with running(config) as app:
+        outcome = await attack(app.address("in").port, "zero_windows", WITHIN, 1)
+        assert dict(outcome.ends) == {"ENHANCE_YOUR_CALM": 1}
+        assert +Counter(app.runtime.abuse.counts) == {("downstream", "stalled_answers"): 1}
+        await eventually(lambda: app.runtime.in_flight == 0, "no request is under way")
 
 
 async def test_a_client_that_resets_at_once_has_no_more_requests_upstream_than_streams() -> None:
