@@ -274,7 +274,7 @@ def _check_fields(fields: Headers, hop: frozenset[bytes]) -> None:
 
 def _check_response(headers: tuple[Header, ...], end: bool, method: bytes) -> None:
     head = h2.response_head(headers, end, method == b"HEAD")
-    if head is None:
+    if head is None or h2.oversized(headers):
         return
     assert 100 <= head.status <= 999
     _check_fields(head.headers, hop=frozenset((b"te", b"host", b"proxy-authorization", b"http2-settings")))
@@ -332,6 +332,8 @@ def _answered(head: ResponseHead, end: bool, method: bytes) -> tuple[int, Header
 
 
 def _check_trailers(trailers: Headers) -> None:
+    if len(trailers) > h1.MAX_FIELDS or h2.oversized((*trailers,)):
+        return  # which a connection of ours refuses
     kept = h2.trailer_fields(trailers)
     _check_fields(kept, hop=frozenset())
     assert all(fit_for_trailers(name) for name, _ in kept)

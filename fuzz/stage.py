@@ -131,7 +131,8 @@ class Stage:
             self._world.close()
 
     def _hear(self, transport: Transport, data: bytes) -> None:
-        pieces = [data[place : place + 1] for place in range(len(data))] if self._bytewise else [data]
+        whole = not self._bytewise or not data
+        pieces = [data] if whole else [data[place : place + 1] for place in range(len(data))]
         for piece in pieces:
             if transport.closing:
                 break

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sidecar.codec.h2 import (
+    FEW_FIELDS,
     ConnectionClosed,
     DataReceived,
     ErrorCode,
@@ -290,7 +291,11 @@ class H2ServerConnection(H2Connection):
                 elif kind is TrailersReceived:
                     stream = streams.get(event.stream_id)
                     if stream is not None:
-                        self._on_trailers(stream, event.headers)
+                        headers = event.headers
+                        if (len(headers) > FEW_FIELDS or self._large) and oversized(headers):
+                            self.break_stream(stream, ErrorCode.PROTOCOL_ERROR)
+                        else:
+                            self._on_trailers(stream, headers)
                 elif kind is WindowUpdated:
                     self._updates -= 1
                     if not self._updates:

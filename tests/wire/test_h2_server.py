@@ -79,6 +79,30 @@ class TestExchange:
         assert down.begun[0][1].length == 4
         assert (b"content-length", b"4") in down.begun[0][1].headers
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            [(b"x-large", b"x" * 70_000)],
+            [(b"x-%d" % index, b"") for index in range(300)],
+            [(b"x-bomb", b"x" * 3900)] * 17,  # one entry of the field table, and references to it
+        ],
+        ids=["large", "many", "references"],
+    )
+    def test_trailers_of_a_request_over_the_limits_of_http1(self, fields: list[tuple[bytes, bytes]]) -> None:
+        down = Downstream()
+        stream_id = down.ask(body=b"ping", end=False)
+        other = down.ask(body=b"ping", end=False)
+        down.pump()
+        down.peer.send_trailers(stream_id, fields)
+        down.pump()
+        heard = down.begun[0][3]
+        assert heard.log == [("data", 4, False), ("reset", Failure.PROTOCOL)]
+        assert down.codes() == {stream_id: PROTOCOL_ERROR}
+        # Others on its connection go on.
+        down.peer.send_data(other, b"pong", end_stream=True)
+        down.pump()
+        assert down.begun[1][3].body == b"pingpong"
+
     def test_trailers_of_a_request(self) -> None:
         down = Downstream()
         stream_id = down.ask(body=b"ping", end=False)
