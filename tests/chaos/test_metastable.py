@@ -38,10 +38,14 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
     # The budget alone stands between the users and the endpoints.
     "no breaker": {"breaker": {"consecutive": 0, "failure_ratio": 1, "min_requests": 1_000_000}},
     "adaptive": {"limits": {"adaptive": True}},
+    # Each by itself is as good: what the endpoints can do at once, or a timeout within the users' patience.
+    "few": {"limits": {"requests": 16}},
+    "sooner": {"timeouts": {"request": "500ms"}},
     "everything": {"limits": {"adaptive": True}, "admission": True, "timeouts": {"request": "500ms"}},
 }
 # How the endpoints fail (tests/support/queue_service.py), and under which policies. What is slow
-# does not fail, and whose users have left nobody is told of: that is what the adaptive limit is for.
+# does not fail, and whose users have left nobody is told of: by default that stays. A limit keeps the
+# queue short; a timeout that is over before the users leave is a failure that the breaker hears of.
 CASES: Sequence[tuple[str, str]] = (
     ("refuse", "default"),
     ("reset", "default"),
@@ -49,6 +53,8 @@ CASES: Sequence[tuple[str, str]] = (
     ("refuse", "no breaker"),
     ("reset", "no breaker"),
     ("slow", "adaptive"),
+    ("slow", "few"),
+    ("slow", "sooner"),
     ("slow", "everything"),
     ("broken", "everything"),
 )
