@@ -26,14 +26,11 @@ BUDGETS: Final[Mapping[str, tuple[int, int]]] = {
     "header_list": (500, 100),
     # Answers that were cut because the client's windows took too little of them.
     "stalled_answers": (500, 10),
-    # Bytes of frames that the library takes no notice of. Honest ones are the rest of uploads
-    # that were cut short, as many as have their windows in it.
-    "useless_frames": (32 * 1024 * 1024, 1024 * 1024),
 }
 # Why a connection is ended: a budget, or one of the library's limits: a header list far too
-# long (as if its budget were spent), frames of no use (as well), a header block in too many
-# parts, answers to PING and SETTINGS that nobody reads, more streams than allowed.
-REASONS: Final = (*BUDGETS, "continuation", "unread_answers", "too_many_streams")
+# long (as if its budget were spent), a header block in too many parts, answers to PING and
+# SETTINGS that nobody reads, frames of no use, more streams than allowed.
+REASONS: Final = (*BUDGETS, "continuation", "unread_answers", "useless_frames", "too_many_streams")
 
 
 class Calm:

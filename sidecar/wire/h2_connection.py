@@ -94,7 +94,7 @@ class H2Connection(Guarded):
         turn.begin()
         if len(data) >= BULK:
             turn.bulky = True
-            self._large = True
+            self._large += 2
             if self._dense:
                 self.careful_from = 0.0
         try:

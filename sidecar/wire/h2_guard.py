@@ -26,6 +26,12 @@ _LARGEST_PIECE = 64 * 1024
 _PIECE_SECONDS = 0.000_03
 # A new connection's first calls need not wait for others, when they are no more than this.
 _FEW_BYTES = 1024
+# More bytes than this without an event are no frame and no header block that has yet to
+# end, but frames that the library takes no notice of. Honest ones are the rest of uploads
+# that were cut short, as many as have their windows in it.
+_SILENT_BYTES = 32 * 1024 * 1024
+# The bytes of a header block, or of a frame, that is told when its last byte has come.
+_LARGEST_FRAME = 256 * 1024
 # Who has used up so much of a budget is read with care, for so many seconds.
 _WARY = 0.05
 _WARY_SECONDS = 10.0
@@ -42,11 +48,13 @@ class Guarded(asyncio.Protocol):
         "_at",
         "_backlog",
         "_calm",
+        "_cut",
         "_dense",
         "_held",
         "_ignored",
         "_large",
         "_piece",
+        "_silent",
         "_unread",
         "_updates",
         "_waiting",
@@ -79,7 +87,10 @@ class Guarded(asyncio.Protocol):
         self._calm = Calm()
         self._updates = UPDATES
         self._dense = True  # whether a large read may make much work; nobody knows yet
-        self._large = False  # whether this read may hold a large header list
+        # Whether this read may hold a large header list. Odd when the one before it made no event.
+        self._large = 0
+        self._silent = 0  # bytes without an event, but for what was forgiven
+        self._cut = False  # whether the last piece ended within a frame, as far as one can tell
         self._wary_until = 0.0  # the turn's time up to which every read is looked at
         self._ignored = 0  # bytes since the connection was given up
         self._held = False  # whether the transport was told to read no more
@@ -107,8 +118,24 @@ class Guarded(asyncio.Protocol):
 
     def _quiet(self, size: int) -> bool:
         """A read without an event ended inside a frame, or the library took no notice of it."""
-        self.spend("useless_frames", size)
+        if not self._large & 1:
+            self._forgive()  # there was an event before it
+        self._silent += size
+        if self._silent > _SILENT_BYTES:
+            self.give_up(ErrorCode.ENHANCE_YOUR_CALM, "useless_frames")
+        elif self._silent > _WARY * _SILENT_BYTES:
+            self._beware()
         return True
+
+    def _forgive(self) -> None:
+        """As many of the bytes without an event as may have been a frame that now is told."""
+        self._silent = max(0, self._silent - _LARGEST_FRAME)
+
+    def _beware(self) -> None:
+        """From now on every read is looked at, for a while."""
+        self._dense = True
+        self._wary_until = self.turn.now + _WARY_SECONDS
+        self.careful_from = 0.0
 
     def _discard(self, data: bytes) -> None:
         """The peer goes on after the end."""
@@ -124,7 +151,7 @@ class Guarded(asyncio.Protocol):
     def _in_parts(self, events: list[Any]) -> list[Any]:
         """The first of many events; the others follow in the next turns."""
         if len(events) > 4 * self.many_events:
-            self._wary_until = self.turn.now + _WARY_SECONDS
+            self._beware()
         self._dense = True
         self.careful_from = 0.0
         self._backlog += events
@@ -183,6 +210,7 @@ class Guarded(asyncio.Protocol):
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             self.turn.at_end(one)
+        self._large = self._cut
         wary = self.given_up or self.turn.now < self._wary_until
         self.careful_from = 0.0 if wary else self._watch.since
         if self._held and self.transport is not None and self._ignored <= _FAREWELL_BYTES:
@@ -205,11 +233,11 @@ class Guarded(asyncio.Protocol):
         elif len(data) == size:
             self._piece = min(_LARGEST_PIECE, size * 2)
         self._dense = self._piece < BULK or self.turn.now < self._wary_until
+        self._cut = not events and self._quiet(len(data))
         if events:
+            self._forgive()
             self._backlog += events
             self._dispatch(self._next())
-        else:
-            self._quiet(len(data))
 
     def _tell_rest(self) -> None:
         """What was read and not told yet: the connection is gone, its last words are not."""
@@ -281,9 +309,7 @@ class Guarded(asyncio.Protocol):
         if level > 1:
             self.give_up(ErrorCode.ENHANCE_YOUR_CALM, reason)
         elif level > _WARY:
-            self._dense = True
-            self._wary_until = self.turn.now + _WARY_SECONDS
-            self.careful_from = 0.0
+            self._beware()
 
     def _many_updates(self) -> None:
         self._updates = UPDATES

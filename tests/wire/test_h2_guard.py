@@ -342,6 +342,20 @@ class TestBudgets:
         assert raw.codes()[-1] == "GOAWAY(0, ENHANCE_YOUR_CALM)"
         assert raw.runtime.abuse.counts["downstream", "useless_frames"] == 1
 
+    @pytest.mark.parametrize("size", [700, 5_000, 20_000, 60_000, 150_000])
+    def test_bytes_of_a_frame_that_has_not_ended_are_none_of_them(self, size: int) -> None:
+        # The library tells of DATA when the frame has ended: here most reads make no event.
+        raw = Raw()
+        raw.say(f.headers(1, POST))
+        data = f.data(1, bytes(65_535)) * 16
+        for _ in range(64):  # 64 MiB in all
+            for at in range(0, len(data), size):
+                raw.say(data[at : at + size])
+            raw.transport.take()
+        assert not raw.connection.given_up
+        (_, _, heard), *_ = raw.begun
+        assert len(heard.body) == 64 * 16 * 65_535
+
     def test_a_bomb_of_small_bytes_is_a_head_that_is_too_large(self) -> None:
         raw = Raw()
         bomb = b"\x40" + f.literal(b"x-bomb", b"v" * 3900)[1:]
