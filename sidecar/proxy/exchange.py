@@ -429,9 +429,10 @@ class Exchange(Waiting):
         else:
             failure = Failure.TIMEOUT if event == DEADLINE else Failure.IDLE_TIMEOUT
         attempt.failure = failure
-        # A stream that its client wanted no longer than this says nothing of its endpoint.
-        expired = event == DEADLINE and self.streaming
-        self.settle(attempt, _IGNORED if expired else verdict_of(self, attempt))
+        # A stream that its client wanted no longer than this says nothing of its endpoint, nor
+        # does a tunnel whose server had said all and takes no more of what the client says.
+        nothing = attempt.finished or (event == DEADLINE and self.streaming)
+        self.settle(attempt, _IGNORED if nothing else verdict_of(self, attempt))
         attempt.abandon()
         send_late_failure(self, failure)
         self._finish()

@@ -174,6 +174,10 @@ class H1ClientConnection(Paced):
         if not self._response_ended:
             # A server that refused our certificate has read nothing of what we sent.
             self._fail(Failure.CONNECT_FAILED if isinstance(error, RefusedError) else self._failure())
+        elif error is not None and self._upgrade and self.receiver is not None and not self._request_ended:
+            # A tunnel of which the server had ended its direction takes no more of ours.
+            receiver, self.receiver = self.receiver, None
+            receiver.on_reset(Failure.RESET)
         self._busy = False
         self.owner.on_closed(self, idle)
         self._decoder.close()

@@ -178,6 +178,30 @@ def test_an_upgrade_goes_by_http1_and_becomes_a_pipe() -> None:
     world.at_rest()
 
 
+def test_a_pipe_whose_server_has_ended_and_takes_no_more() -> None:
+    world = World(1)
+    client = world.request(upgrade=b"websocket", end=False)
+    world.last.head(101)
+    world.last.data(b"bye", end=True)
+    client.sends(b"late")
+    world.last.fails(Failure.RESET)
+    assert client.body == b"bye"
+    assert client.was_reset is Failure.RESET
+    assert world.verdicts(0) == [Verdict.IGNORED], "it had said all"
+    world.at_rest()
+
+
+def test_a_pipe_whose_server_goes_in_the_middle() -> None:
+    world = World(1)
+    client = world.request(upgrade=b"websocket", end=False)
+    world.last.head(101)
+    world.last.data(b"by")
+    world.last.fails(Failure.RESET)
+    assert client.was_reset is Failure.RESET
+    assert world.verdicts(0) == [Verdict.FAILURE]
+    world.at_rest()
+
+
 def test_a_pipe_whose_client_ends_first() -> None:
     world = World(1)
     client = world.request(upgrade=b"websocket", end=False)

@@ -131,6 +131,18 @@ def test_a_websocket(wire: Wire) -> None:
     assert heard.failure is Failure.RESET
 
 
+def test_a_websockets_server_that_has_ended_takes_no_more() -> None:
+    """It closed its socket, so that the FIN was all it said; what the client still sends resets it."""
+    server = Upstream()
+    heard = server.ask(upgrade=b"websocket", end=False)
+    server.say(SWITCH)
+    assert server.half_close()
+    assert heard.failure is None
+    lose(server.connection)
+    assert heard.failure is Failure.RESET
+    assert server.closed == [False]
+
+
 def test_http2(wire: Wire) -> None:
     server = h2_peers.Upstream()
     stream, heard = server.ask(body=b"some")
