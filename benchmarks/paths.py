@@ -110,11 +110,11 @@ class GrpcPath:
         self._service = ngh2.Connection(ngh2.Role.SERVER)
         self._service.initiate_connection({ngh2.Setting.MAX_CONCURRENT_STREAMS: 1000})
         self._caller.receive_data(self._out.take())
-        self._server.data_received(self._calls(1))
+        self._read(self._server, self._calls(1))
         self._client = H2ClientConnection(world.runtime, world.dials.pools[0])
         self._upstream = world.connect(self._client)
         for _ in range(3):  # SETTINGS and their acknowledgements
-            self._client.data_received(self._serve())
+            self._read(self._client, self._serve())
         if self._read_answers() != 1:
             raise RuntimeError("the path is broken: a call was not answered")
 
@@ -150,6 +150,9 @@ class GrpcPath:
         measure(connection.data_received, data)
         while connection.unread:
             self.world.go_on()
+
+    def _read(self, connection: Any, data: bytes) -> None:
+        self._measured(lambda receive, what: receive(what), connection, data)
 
     def close(self) -> None:
         """The end of it."""
