@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from sidecar.wire.h2_connection import H2Connection
     from sidecar.wire.h2_server import H2ServerConnection
 
-# Bytes of one stream that may wait for the peer's window or the socket.
-HIGH_WATER = 64 * 1024
+# Bytes of one stream that may wait for the peer's window or the socket. Below the first read
+# of an endpoint on this machine (64 KiB), or a second would wait behind each of them.
+HIGH_WATER = 48 * 1024
 LOW_WATER = 16 * 1024
 
 
