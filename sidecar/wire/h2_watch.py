@@ -26,8 +26,8 @@ FRAMES = 128
 # In so many reads it is tried to find the beginning of a frame again, before the next look.
 _TRIES = 16
 
-_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _WINDOW_UPDATE = 0, 1, 2, 3, 8
-_END_STREAM = 0x1
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 2, 3, 8, 9
+_END_STREAM, _END_HEADERS = 0x1, 0x4
 _MAX_WINDOW = 0x7FFFFFFF  # the largest stream number too
 # RFC 9113 4.1: length and type in one, flags, stream.
 _HEAD = Struct(">IBI").unpack_from
@@ -50,6 +50,7 @@ class Watch:
 
     __slots__ = (
         "_connection",
+        "_cut",
         "_dropping",
         "_ends",
         "_forgotten",
@@ -74,6 +75,7 @@ class Watch:
         self._left = FRAMES
         self._skip = preface  # bytes up to the next frame; negative when that is not known
         self._dropping = False  # those bytes are of a frame that the library must not see
+        self._cut = (-1, 0, 0)  # type, flags and stream of the last frame of the read before
         self._tries = 0
         self._held = b""  # the beginning of a frame: too little to judge it
         self._last = 0  # the highest stream that the peer has opened
@@ -110,15 +112,18 @@ class Watch:
         position, end = self._skip, len(data)
         fed = position if self._dropping else 0
         self._dropping = False
+        kind, flags, stream_id = self._cut
         while position < end:
             if self._left <= 0:
                 self._suspend()
                 return data[fed:]
             if end - position < _HEAD_SIZE:
-                return self._hold_back(data, fed, position)
+                self._cut = kind, flags, stream_id
+                return self._hold_back(data, fed, position, _goes_on(kind, flags))
             size, kind, flags, stream_id = _head(data, position)
             if end - position < min(_HEAD_SIZE + size, _JUDGED_SIZE):
-                return self._hold_back(data, fed, position)
+                self._cut = kind, flags, stream_id
+                return self._hold_back(data, fed, position, True)
             self._left -= 1
             after = position + _HEAD_SIZE + size
             if not self._is_usual(kind, flags, stream_id, size, data, position):
@@ -134,14 +139,24 @@ class Watch:
             position = after
         self._skip = position - end
         self._dropping = fed > end
-        self._forget_seen()
+        self._cut = kind, flags, stream_id
+        self._forget_told(position > end or _goes_on(kind, flags))
         return data[fed:]
 
-    def _hold_back(self, data: bytes, fed: int, position: int) -> bytes:
+    def _hold_back(self, data: bytes, fed: int, position: int, goes_on: bool) -> bytes:
         self._held = data[position:]
         self._skip = 0
-        self._forget_seen()
+        self._forget_told(goes_on)
         return data[fed:position]
+
+    def _forget_told(self, goes_on: bool) -> None:
+        """What was looked at is the library's now, which tells of it; but not of the end of a stream
+        whose frame or header block goes on in the next read."""
+        stream_id = self._cut[2]
+        ended = goes_on and self._seen.get(stream_id, False)
+        self._forget_seen()
+        if ended:
+            self._seen[stream_id] = True
 
     def _is_usual(self, kind: int, flags: int, stream_id: int, size: int, data: bytes, position: int) -> bool:
         """Whether nothing has to be known of the streams to let this frame pass: the
@@ -291,6 +306,11 @@ class Watch:
             if not self._tries:
                 self._suspend()
         return data
+
+
+def _goes_on(kind: int, flags: int) -> bool:
+    """Whether a header block goes on in the next frame."""
+    return kind in (_HEADERS, _CONTINUATION) and not flags & _END_HEADERS
 
 
 def _head(data: bytes, position: int) -> tuple[int, int, int, int]:

@@ -537,3 +537,27 @@ def test_a_downstream_library_and_we_agree_after_all_that() -> None:
         down.pump()
     assert down.connection.open_streams == 0
     assert not down.connection.given_up
+
+
+# A frame that ends stream 1, in one piece or in two, and one more on it.
+ENDS = {
+    "DATA": f.data(1, b"end", end=True),
+    "trailers": f.headers(1, [(b"x-checksum", b"1")], end=True),
+    "trailers in two frames": f.frame(f.HEADERS, f.END_STREAM, 1, f.block([(b"x-checksum", b"1")])[:4])
+    + f.frame(f.CONTINUATION, f.END_HEADERS, 1, f.block([(b"x-checksum", b"1")])[4:]),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_comes_behind_an_end_is_an_error_of_its_stream_wherever_reads_are_cut(name: str) -> None:
+    said = f.headers(1, POST) + ENDS[name] + f.data(1, b"") + f.headers(3, GET, end=True)
+    for cut in range(1, len(said)):
+        # Given a client that says DATA behind the end of its request
+        raw = Raw()
+        raw.said()
+        # When that comes in two reads
+        raw.say(said[:cut])
+        raw.say(said[cut:])
+        # Then the stream is reset (RFC 9113 5.1), and the next one begins
+        assert raw.codes() == ["RST_STREAM(1, STREAM_CLOSED)"], cut
+        assert len(raw.begun) == 2
