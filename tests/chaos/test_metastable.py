@@ -38,14 +38,13 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
     # The budget alone stands between the users and the endpoints.
     "no breaker": {"breaker": {"consecutive": 0, "failure_ratio": 1, "min_requests": 1_000_000}},
     "adaptive": {"limits": {"adaptive": True}},
-    # Each by itself is as good: what the endpoints can do at once, or a timeout within the users' patience.
-    "few": {"limits": {"requests": 16}},
+    # A timeout within the users' patience: what is slow fails, and breakers hear of it.
     "sooner": {"timeouts": {"request": "500ms"}},
     "everything": {"limits": {"adaptive": True}, "admission": True, "timeouts": {"request": "500ms"}},
 }
 # How the endpoints fail (tests/support/queue_service.py), and under which policies. What is slow
-# does not fail, and whose users have left nobody is told of: by default that stays. A limit keeps the
-# queue short; a timeout that is over before the users leave is a failure that the breaker hears of.
+# does not fail, and whose users have left nobody is told of: by default that stays. A limit that follows
+# latency keeps the queue short; a timeout that is over before the users leave is a failure.
 CASES: Sequence[tuple[str, str]] = (
     ("refuse", "default"),
     ("reset", "default"),
@@ -53,7 +52,6 @@ CASES: Sequence[tuple[str, str]] = (
     ("refuse", "no breaker"),
     ("reset", "no breaker"),
     ("slow", "adaptive"),
-    ("slow", "few"),
     ("slow", "sooner"),
     ("slow", "everything"),
     ("broken", "everything"),
@@ -155,7 +153,8 @@ async def _overwhelm(place: World, mode: str, seconds: float) -> None:
         for scrape, name in ((after, "sidecar_requests_total"), (tries, "sidecar_attempts_total"))
     )
     assert TENFOLD * seconds / 2 < requests
-    floor = FLOOR * (WINDOW + seconds)
+    # The window slides by a tenth (sidecar/policy/window.py): the floor may be spent anew after nine.
+    floor = FLOOR * (WINDOW + seconds / 0.9)
     assert attempts <= requests * (1 + RATIO) + floor
     end = await place.metrics()
     asked = end.total("sidecar_requests_total", cluster="web") - before.total("sidecar_requests_total", cluster="web")
