@@ -85,12 +85,10 @@ class Heard:
     endpoints: list[bytes]
 
 
-def play(
-    data: bytes, *, protocol: str = "http1", mode: str = "http", bytewise: bool = False, endpoints: int = 2
-) -> Heard:
+def play(data: bytes, *, protocol: str = "http1", mode: str = "http", bytewise: bool = False) -> Heard:
     """The whole life of a client's connection, and what was said: AssertionError when an
     exception got out or something was not given back."""
-    return Stage(protocol, mode, bytewise, endpoints).play(data.split(MARK)[:_MOST_ACTS])
+    return Stage(protocol, mode, bytewise).play(data.split(MARK)[:_MOST_ACTS])
 
 
 class Stage:

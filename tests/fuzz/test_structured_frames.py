@@ -4,7 +4,7 @@ and what is broken changes neither with the way in which it is cut, nor leaves a
 import pytest
 from hypothesis import given
 
-from fuzz.stage import MARK, Heard, play
+from fuzz.stage import Heard, Stage
 from tests.fuzz import conversations
 from tests.fuzz.conversations import Atoms
 from tests.fuzz.views import Lines, alike, asked, requests, streams
@@ -18,7 +18,7 @@ QUIET = f.ping(ack=True)
 def of_client(atoms: Atoms, bytewise: bool = False) -> Heard:
     """A client says them, and the endpoints answer whatever they are asked."""
     acts = [b"".join(atoms), *[ANSWER, QUIET] * 8]
-    return play(MARK.join(acts), bytewise=bytewise)
+    return Stage("http1", "http", bytewise).play(acts)
 
 
 def of_server(number: int, atoms: Atoms, bytewise: bool = False) -> Heard:
@@ -28,7 +28,7 @@ def of_server(number: int, atoms: Atoms, bytewise: bool = False) -> Heard:
     # The first frame is said before the others are asked, so that one connection takes them all.
     server = [atoms[0], b"".join(atoms[1:]) or f.ping()]
     acts = [client[0], server[0], client[1], server[1], client[2]]
-    return play(MARK.join(acts), protocol="http2", bytewise=bytewise, endpoints=1)
+    return Stage("http2", "http", bytewise, endpoints=1).play(acts)
 
 
 def head_of(lines: Lines) -> list[tuple[bytes, bytes]]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz import h1_responses
-from fuzz.stage import MARK, Heard, play
+from fuzz.stage import Heard, Stage
 from sidecar.model.head import RequestHead
 from tests.fuzz.test_structured import BODY, FIELDS
 from tests.fuzz.views import Lines, answer, requests
@@ -83,8 +83,10 @@ def asked(method: str) -> bytes:
 def heard(method: str, *acts: bytes) -> Heard:
     """A play in which endpoints say this, one act after the other; said in one piece and byte by byte it is
     the same play."""
-    said = asked(method) + MARK + (MARK + b"\r\n" + MARK).join(acts)
-    whole, bytewise = play(said), play(said, bytewise=True)
+    said = [asked(method)]
+    for act in acts:
+        said += [act, b"\r\n"]
+    whole, bytewise = (Stage("http1", "http", bytewise).play(said[:-1]) for bytewise in (False, True))
     assert answer(whole.client, method) == answer(bytewise.client, method)
     assert requests(whole.endpoints) == requests(bytewise.endpoints)
     return whole
