@@ -8,8 +8,8 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +47,21 @@ def prefer(pid: int) -> None:
             os.sched_setscheduler(int(task.name), os.SCHED_RR, os.sched_param(1))
         for child in (task / "children").read_text().split():
             prefer(int(child))
+
+
+@contextmanager
+def preferred() -> Iterator[None]:
+    """The same for this process alone, for a while: its children are what it was said of them."""
+    tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    with suppress(PermissionError):
+        for task in tasks:
+            os.sched_setscheduler(task, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(task, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _sidecar(ports: Ports, folder: Path) -> list[str]:

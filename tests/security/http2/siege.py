@@ -26,7 +26,7 @@ from typing import Any
 from tests.security.http2 import frames as f
 from tests.security.http2.attacks import ATTACKS
 from tests.security.http2.cases import check, play
-from tests.security.http2.proxies import Proxy, prefer, running
+from tests.security.http2.proxies import Proxy, preferred, running
 from tests.security.http2.test_musts_of_clients import CASES
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -217,12 +217,12 @@ async def musts(proxy: Proxy) -> None:
 async def main(name: str, what: str, attacks: list[str]) -> None:
     """Print a line for each attack."""
     async with running(name) as proxy:
-        prefer(os.getpid())
         if what == "musts":
             await musts(proxy)
             return
-        for attack in attacks:
-            print(row(attack, await besiege(proxy, attack, float(what))), flush=True)
+        with preferred():
+            for attack in attacks:
+                print(row(attack, await besiege(proxy, attack, float(what))), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,22 +6,23 @@ Figures of a shared machine: docs/reliability.md has those that were measured wi
 import pytest
 
 from tests.security.http2.attacks import ATTACKS
-from tests.security.http2.proxies import running
+from tests.security.http2.proxies import preferred, running
 from tests.security.http2.siege import besiege, row
 
 MIB = 1024 * 1024
 SECONDS = 10.0
-# A bystander's p99 may be as much even on an idle machine of two cores that everybody shares:
-# the attacker, what is attacked, the proxy and the bystander.
-NOISE = 0.02
+# A bystander's p99 may be as much where others use the two cores as well, whatever the proxy does:
+# 3 ms were seen, of which the proxy had 0.4.
+NOISE = 0.004
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_a_bystander_and_memory_under_attack(name: str) -> None:
     async with running("sidecar") as proxy:
-        await besiege(proxy, "rapid_reset", 2.0)  # what is used once is allocated
-        siege = await besiege(proxy, name, SECONDS)
+        with preferred():
+            await besiege(proxy, "rapid_reset", 2.0)  # what is used once is allocated
+            siege = await besiege(proxy, name, SECONDS)
     print(row(name, siege))
     assert siege.during.failed == siege.after.failed == 0
     assert siege.during.p99 <= max(2 * siege.before.p99, NOISE)
