@@ -219,7 +219,7 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
         return _unusual_request_head(headers, end)
     if not len(fields) == len(headers) <= MAX_FIELDS or b"host" in fields:
         return _unusual_request_head(headers, end)
-    if b"@" in authority:
+    if authority.find(b"@") >= 0:  # `in` would try a number first, and raise (Python 3.11)
         return None
     length: int | None = 0
     if not end:

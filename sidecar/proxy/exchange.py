@@ -540,9 +540,8 @@ class Exchange(Waiting):
             runtime.notable.finished(self)
         # No reference cycle is left: what is freed at once stays out of the
         # collector's way, and its memory in the processor's cache.
-        self.attempt = self._answer = None
+        self.attempt = self._answer = self.upload = None
         self.attempts = ()
-        self.upload = None
 
     @property
     def is_over(self) -> bool:

@@ -12,6 +12,7 @@ from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.wire.turn import TurnEnd
+from sidecar.wire.own_code import own_code
 
 if TYPE_CHECKING:
     from sidecar.wire.h2_client import H2ClientConnection
@@ -238,3 +239,7 @@ class H2ClientStream(H2Stream):
         if self.local_ended and self.remote_ended and not connection.h2.queued_body_size(self.id):
             return  # all was said; its close is on the way
         connection.drop(self, reset_code(failure, True))
+
+
+own_code(H2ServerStream, H2Stream)
+own_code(H2ClientStream, H2Stream)

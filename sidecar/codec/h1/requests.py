@@ -109,7 +109,7 @@ class RequestDecoder(Decoder):
         else:
             self.version = "1.1"
         scheme = self.scheme
-        if method == b"CONNECT" or not url.startswith(b"/") or host is None or b"#" in url:
+        if method == b"CONNECT" or not url.startswith(b"/") or host is None or url.find(b"#") >= 0:
             path, host, scheme = self._unusual_target(method, url, host)
         else:
             path = url
