@@ -75,8 +75,7 @@ def is_grpc(content_type: bytes | None) -> bool:
 
 def head_is_grpc(head: ResponseHead) -> bool:
     """Whether an answer says that it is gRPC."""
-    value = dict(head.fields or head.headers).get(b"content-type", b"")
-    return value.startswith(b"application/grpc") and is_grpc(value)
+    return is_grpc(get(head.fields or head.headers, b"content-type"))
 
 
 def status_number(headers: Headers) -> int | None:

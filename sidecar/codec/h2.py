@@ -323,9 +323,8 @@ def response_head(headers: tuple[Header, ...], end: bool, bodyless: bool = False
 
 
 def request_fields(head: RequestHead) -> Sequence[Header]:
-    """The header list of a request (RFC 9113 8.3.1)."""
-    if head.fields is not None:
-        return head.fields  # came over HTTP/2, and so is fit for it
+    """The header list of a request (RFC 9113 8.3.1) that did not come over HTTP/2: else
+    its `fields` are fit for it."""
     headers = head.headers
     if not _known.issuperset(map(_NAME, headers)):
         headers = sendable(headers)
@@ -356,9 +355,8 @@ def keep_marks(head: RequestHead, origin: Sequence[Header]) -> None:
 
 
 def response_fields(head: ResponseHead) -> Sequence[Header]:
-    """The header list of a response, final or informational (RFC 9113 8.3.2)."""
-    if head.fields is not None:
-        return head.fields
+    """The header list of a response, final or informational (RFC 9113 8.3.2), that did not
+    come over HTTP/2."""
     headers = head.headers
     if not _known.issuperset(map(_NAME, headers)):
         headers = sendable(headers)
@@ -367,7 +365,10 @@ def response_fields(head: ResponseHead) -> Sequence[Header]:
 
 def trailer_fields(trailers: Headers) -> Headers:
     """A trailer section: of fields that may stand in one (RFC 9113 8.1, RFC 9110 6.5.1)."""
-    if _known_trailers.issuperset(map(_NAME, trailers)):
+    for name, _ in trailers:
+        if name not in _known_trailers:
+            break
+    else:
         return trailers
     kept = [pair for pair in sendable(trailers) if fit_for_trailers(pair[0])]
     if len(_known_trailers) < _MAX_KNOWN:

@@ -198,15 +198,17 @@ class Attempt:
             exchange.bytes_out += len(held[0])
             exchange.stream.send_data(held[0], True)
             return
-        finished = self.finished and self.trailers is None
+        # How many chunks there are up to the one that ends it.
+        left = len(held) if self.finished and self.trailers is None else 0
         writable = True
         if held and not self.finished and exchange.grpc:
             self.first = held[0]
             for data in held[1:] if len(held) > 1 else ():
                 exchange.saw_answer_data(self, data)
-        for index, data in enumerate(held, 1):
+        for data in held:
+            left -= 1
             exchange.bytes_out += len(data)
-            writable = exchange.stream.send_data(data, finished and index == len(held))
+            writable = exchange.stream.send_data(data, not left)
         if self.trailers is not None:
             exchange.stream.send_trailers(self.trailers)
         elif not self.finished and self.stream is not None:

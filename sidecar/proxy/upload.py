@@ -58,10 +58,12 @@ class Upload:
 
     def replay(self, stream: Any, ended: bool) -> None:
         """Send what was kept to a new try's stream."""
-        last = len(self.chunks) if ended and self.trailers is None else 0
+        # How many chunks there are up to the one that ends it.
+        left = len(self.chunks) if ended and self.trailers is None else 0
         writable = True
-        for index, data in enumerate(self.chunks, 1):
-            writable = stream.send_data(data, index == last)
+        for data in self.chunks:
+            left -= 1
+            writable = stream.send_data(data, not left)
         if self.trailers is not None:
             stream.send_trailers(self.trailers)
         if self._size > self._replay_limit():

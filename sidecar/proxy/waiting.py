@@ -76,7 +76,7 @@ class Waiting:
     def wake(self, attempt: "Attempt | None", event: int | None) -> None:
         """Something happened; `attempt` says to whom, None for the exchange itself. Of
         tries that are not the current one only a race wants to hear, while they last."""
-        if self._done or (attempt is not None and attempt is not self.attempt and attempt.settled):
+        if self._done or (attempt is not self.attempt and attempt is not None and attempt.settled):
             return
         if self._running:
             # Never re-entered: told at the next suspension.

@@ -38,8 +38,6 @@ from sidecar.wire.own_code import own_code
 from sidecar.wire.peer import peer_of
 
 _KEEPALIVE_PING = b"keepaliv"
-# What may come behind the head of a response on its stream.
-_BEHIND_HEAD = frozenset((DataReceived, TrailersReceived))
 
 
 class Owner(Protocol):
@@ -129,7 +127,7 @@ class H2ClientConnection(H2Connection):
         if self.draining or self.open_streams >= self.limit:
             return None
         self.open_streams += 1
-        stream = H2ClientStream(self, 0, receiver, False)
+        stream = H2ClientStream(self, receiver)
         self.unsent.append(stream)
         return stream
 
@@ -200,69 +198,76 @@ class H2ClientConnection(H2Connection):
         """Tell of every event; inline for the same reason as in the server."""
         streams = self.streams
         count = len(events)
-        stream: H2ClientStream | None
-        for index, event in enumerate(events, 1):
-            kind = type(event)
-            stream = None
+        stream: H2ClientStream | None = None
+        events_left = enumerate(events, 1)
+        while True:
             try:
-                if kind is DataReceived:
-                    stream_id = event.stream_id
-                    stream = streams.get(stream_id)
-                    self._on_data(stream, stream_id, event.data, event.end_stream)
-                elif kind is ResponseReceived:
-                    stream_id = event.stream_id
-                    stream = streams.get(stream_id)
-                    if stream is not None and stream.receiver is not None:
-                        if index < count:
-                            following = events[index]
-                            if type(following) in _BEHIND_HEAD and following.stream_id == stream_id:
-                                stream.followed = True
-                        stream.answered = True
-                        end = event.end_stream
-                        if end:
-                            stream.remote_ended = True
-                        headers = event.headers
-                        head = response_head(headers, end, stream.bodyless)
-                        if head is None or ((len(headers) > FEW_FIELDS or self._large) and oversized(headers)):
-                            self._not_a_response(stream)
-                        else:
-                            stream.receiver.on_head(head, end)
-                elif kind is StreamClosed:
-                    stream = streams.pop(event.stream_id, None)
-                    if stream is None:
-                        if event.error_code and not self.draining:
-                            self._closed_by_error(event)
-                    else:
-                        left = self.open_streams - 1
-                        if left and left + 1 < self.limit and not self.draining:
-                            self.open_streams = left  # what _release_slot comes to, nearly always
-                        else:
-                            self._release_slot()
-                        if stream.remote_ended and not stream.held and not stream.blocked:
-                            stream.closed = True
-                            stream.receiver = None
-                        else:
-                            self._stream_closed(stream, self._why_closed(event))
-                            if event.error_code and event.local_error is None and not self.draining:
+                for index, event in events_left:
+                    kind = type(event)
+                    if kind is DataReceived:
+                        stream_id = event.stream_id
+                        stream = streams.get(stream_id)
+                        self._on_data(stream, stream_id, event.data, event.end_stream)
+                    elif kind is ResponseReceived:
+                        stream_id = event.stream_id
+                        stream = streams.get(stream_id)
+                        if stream is not None and stream.receiver is not None:
+                            if index < count:
+                                following = events[index]
+                                behind = type(following)
+                                if (behind is DataReceived or behind is TrailersReceived) and (
+                                    following.stream_id == stream_id
+                                ):
+                                    stream.followed = True
+                            stream.answered = True
+                            end = event.end_stream
+                            if end:
+                                stream.remote_ended = True
+                            headers = event.headers
+                            head = response_head(headers, end, stream.bodyless)
+                            if head is None or ((len(headers) > FEW_FIELDS or self._large) and oversized(headers)):
+                                self._not_a_response(stream)
+                            else:
+                                stream.receiver.on_head(head, end)
+                    elif kind is StreamClosed:
+                        stream = streams.pop(event.stream_id, None)
+                        if stream is None:
+                            if event.error_code and not self.draining:
                                 self._closed_by_error(event)
-                elif kind is TrailersReceived:
-                    stream = streams.get(event.stream_id)
-                    if stream is not None:
-                        headers = event.headers
-                        if (len(headers) > FEW_FIELDS or self._large) and oversized(headers):
-                            self._not_a_response(stream)
                         else:
-                            self._on_trailers(stream, headers)
-                elif kind is WindowUpdated:
-                    self._updates -= 1
-                    if not self._updates:
-                        self._many_updates()
-                    if self._blocked:
-                        self._window_opened(event.stream_id)
-                else:
-                    self._on_rare_event(event)
+                            left = self.open_streams - 1
+                            if left and left + 1 < self.limit and not self.draining:
+                                self.open_streams = left  # what _release_slot comes to, nearly always
+                            else:
+                                self._release_slot()
+                            if stream.remote_ended and not stream.held and not stream.blocked:
+                                stream.closed = True
+                                stream.receiver = None
+                            else:
+                                self._stream_closed(stream, self._why_closed(event))
+                                if event.error_code and event.local_error is None and not self.draining:
+                                    self._closed_by_error(event)
+                    elif kind is TrailersReceived:
+                        stream = streams.get(event.stream_id)
+                        if stream is not None:
+                            headers = event.headers
+                            if (len(headers) > FEW_FIELDS or self._large) and oversized(headers):
+                                self._not_a_response(stream)
+                            else:
+                                self._on_trailers(stream, headers)
+                    elif kind is WindowUpdated:
+                        stream = None
+                        self._updates -= 1
+                        if not self._updates:
+                            self._many_updates()
+                        if self._blocked:
+                            self._window_opened(event.stream_id)
+                    else:
+                        stream = None
+                        self._on_rare_event(event)
+                return
             except Exception as error:
-                self._report(error, stream)
+                self._report(error, stream)  # and go on with the next
 
     def _on_rare_event(self, event: Any) -> None:
         kind = type(event)

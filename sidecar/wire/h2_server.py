@@ -256,58 +256,62 @@ class H2ServerConnection(H2Connection):
         """Tell of every event. The frequent ones are inline and in order of their
         frequency: a call each would be a tenth of what an exchange costs here."""
         streams = self.streams
-        stream: H2ServerStream | None
-        for event in events:
-            kind = type(event)
-            stream = None
+        stream: H2ServerStream | None = None
+        events_left = iter(events)
+        while True:
             try:
-                if kind is DataReceived:
-                    stream = streams.get(event.stream_id)
-                    self._on_data(stream, event.stream_id, event.data, event.end_stream)
-                elif kind is RequestReceived:
-                    end = event.end_stream
-                    headers = event.headers
-                    stream_id = event.stream_id
-                    stream = streams[stream_id] = H2ServerStream(self, stream_id, None, end)
-                    head = request_head(headers, end)
-                    self._latest = stream_id
-                    if head is None or (self._large and oversized(headers)):
-                        self._refuse(stream, head)
-                    elif head.fields is None:
-                        self._begin_unusual(stream, head, headers, end)
-                    else:
-                        self._begin(stream, head, end)
-                elif kind is StreamClosed:
-                    stream = streams.pop(event.stream_id, None)
-                    if stream is None:
-                        if event.error_code:
-                            self._closed_by_error(event)
-                    else:
-                        if stream.local_ended and stream.remote_ended and not stream.held and not stream.blocked:
-                            stream.closed = True
-                            stream.receiver = None
+                for event in events_left:
+                    kind = type(event)
+                    if kind is DataReceived:
+                        stream = streams.get(event.stream_id)
+                        self._on_data(stream, event.stream_id, event.data, event.end_stream)
+                    elif kind is RequestReceived:
+                        end = event.end_stream
+                        headers = event.headers
+                        stream_id = event.stream_id
+                        stream = streams[stream_id] = H2ServerStream(self, stream_id, end)
+                        head = request_head(headers, end)
+                        self._latest = stream_id
+                        if head is None or (self._large and oversized(headers)):
+                            self._refuse(stream, head)
+                        elif head.fields is None:
+                            self._begin_unusual(stream, head, headers, end)
                         else:
-                            self._stream_closed(stream)
+                            self._begin(stream, head, end)
+                    elif kind is StreamClosed:
+                        stream = streams.pop(event.stream_id, None)
+                        if stream is None:
                             if event.error_code:
                                 self._closed_by_error(event)
-                elif kind is TrailersReceived:
-                    stream = streams.get(event.stream_id)
-                    if stream is not None:
-                        headers = event.headers
-                        if (len(headers) > FEW_FIELDS or self._large) and oversized(headers):
-                            self.break_stream(stream, ErrorCode.PROTOCOL_ERROR)
                         else:
-                            self._on_trailers(stream, headers)
-                elif kind is WindowUpdated:
-                    self._updates -= 1
-                    if not self._updates:
-                        self._many_updates()
-                    if self._blocked or self._finishing:
-                        self._window_opened(event.stream_id)
-                else:
-                    self._on_connection_event(event)
+                            if stream.local_ended and stream.remote_ended and not stream.held and not stream.blocked:
+                                stream.closed = True
+                                stream.receiver = None
+                            else:
+                                self._stream_closed(stream)
+                                if event.error_code:
+                                    self._closed_by_error(event)
+                    elif kind is TrailersReceived:
+                        stream = streams.get(event.stream_id)
+                        if stream is not None:
+                            headers = event.headers
+                            if (len(headers) > FEW_FIELDS or self._large) and oversized(headers):
+                                self.break_stream(stream, ErrorCode.PROTOCOL_ERROR)
+                            else:
+                                self._on_trailers(stream, headers)
+                    elif kind is WindowUpdated:
+                        stream = None
+                        self._updates -= 1
+                        if not self._updates:
+                            self._many_updates()
+                        if self._blocked or self._finishing:
+                            self._window_opened(event.stream_id)
+                    else:
+                        stream = None
+                        self._on_connection_event(event)
+                return
             except Exception as error:
-                self._report(error, stream)
+                self._report(error, stream)  # and go on with the next
 
     def _on_connection_event(self, event: Any) -> None:
         kind = type(event)

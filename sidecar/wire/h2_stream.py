@@ -4,7 +4,7 @@ A stream keeps no queue: bytes to send wait in libnghttp2, bytes that came are
 told at once and their flow-control credit is what is held back.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sidecar.codec.h2 import H2Error, request_fields, reset_code, response_fields, trailer_fields
 from sidecar.model.head import RequestHead, ResponseHead
@@ -33,10 +33,8 @@ class H2Stream:
     __slots__ = (
         "answered",
         "blocked",
-        "bodyless",
         "closed",
         "connection",
-        "followed",
         "held",
         "id",
         "local_ended",
@@ -44,29 +42,22 @@ class H2Stream:
         "queued",
         "receiver",
         "remote_ended",
-        "tunnel",
     )
 
     connection: "H2Connection"
-
-    # One for both roles: `super().__init__` would cost as much as all of these.
-    def __init__(self, connection: Any, stream_id: int, receiver: Receiver | None, remote_ended: bool) -> None:
-        self.connection = connection
-        self.id = stream_id
-        self.receiver = receiver
-        self.remote_ended = remote_ended
-        self.local_ended = False
-        self.answered = False  # whether the final response head was sent, or came
-        self.bodyless = False  # whether the request asked with HEAD
-        self.closed = False
-        self.followed = False  # more came right behind the head, and is told next
-        self.paused = False
-        self.blocked = False
-        self.tunnel = False  # a CONNECT: each direction ends for itself
-        self.held = 0
-        # An upper bound of what libnghttp2 has queued: it is asked only when this
-        # has grown to the high-water mark, that is once per 64 KiB.
-        self.queued = 0
+    id: int
+    receiver: Receiver | None
+    local_ended: bool
+    remote_ended: bool
+    # Whether the final response head was sent, or came.
+    answered: bool
+    closed: bool
+    paused: bool
+    blocked: bool
+    held: int
+    # An upper bound of what libnghttp2 has queued: it is asked only when this has grown to
+    # the high-water mark, that is once per 64 KiB.
+    queued: int
 
     @property
     def unread(self) -> bool:
@@ -154,10 +145,20 @@ class H2ServerStream(H2Stream):
     A CONNECT is the exception.
     """
 
-    __slots__ = ()
+    __slots__ = ("tunnel",)
 
     protocol = "http2"
     connection: "H2ServerConnection"
+
+    # One for each role: `super().__init__` would cost as much as all of these.
+    def __init__(self, connection: "H2ServerConnection", stream_id: int, remote_ended: bool) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.receiver = None
+        self.remote_ended = remote_ended
+        self.local_ended = self.answered = self.closed = self.paused = self.blocked = False
+        self.tunnel = False  # a CONNECT: each direction ends for itself
+        self.held = self.queued = 0
 
     @property
     def peer(self) -> str:
@@ -171,7 +172,7 @@ class H2ServerStream(H2Stream):
         connection = self.connection
         self.answered = True
         try:
-            connection.h2.send_response(self.id, response_fields(head), end_stream=end)
+            connection.h2.send_response(self.id, head.fields or response_fields(head), end_stream=end)
         except H2Error:
             return  # cancelled in the meantime; its event is on the way
         if not connection.dirty:
@@ -187,7 +188,7 @@ class H2ServerStream(H2Stream):
             return
         connection = self.connection
         try:
-            connection.h2.send_informational_response(self.id, response_fields(head))
+            connection.h2.send_informational_response(self.id, head.fields or response_fields(head))
         except H2Error:
             return
         if not connection.dirty:
@@ -203,9 +204,18 @@ class H2ClientStream(H2Stream):
     """The upstream side: a request goes out, a response comes. A stream has no
     number, and the peer does not know of it, until `send_head`."""
 
-    __slots__ = ()
+    __slots__ = ("bodyless", "followed")
 
     connection: "H2ClientConnection"
+
+    def __init__(self, connection: "H2ClientConnection", receiver: Receiver) -> None:
+        self.connection = connection
+        self.id = 0
+        self.receiver = receiver
+        self.remote_ended = self.local_ended = self.answered = self.closed = self.paused = self.blocked = False
+        self.bodyless = False  # whether the request asked with HEAD
+        self.followed = False  # more came right behind the head, and is told next
+        self.held = self.queued = 0
 
     @property
     def may_get_data(self) -> bool:
@@ -220,7 +230,7 @@ class H2ClientStream(H2Stream):
         self.local_ended = end
         connection = self.connection
         try:
-            self.id = stream_id = connection.h2.send_request(request_fields(head), end_stream=end)
+            self.id = stream_id = connection.h2.send_request(head.fields or request_fields(head), end_stream=end)
         except H2Error:
             connection.not_started(self)
             return

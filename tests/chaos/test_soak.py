@@ -160,6 +160,7 @@ async def _soak(processes: Processes, folder: Path, requests: int, parts: int) -
         sidecar.rewrite(next(configs))
         sidecar.signal(signal.SIGHUP)
 
+    await _holds(sidecar)  # perhaps while it still starts
     before = await _holds(sidecar)
     load = Load(sidecar.port("out"), seed=1, reload=reload)
     held: list[dict[str, int]] = []

@@ -159,7 +159,7 @@ BUGS: dict[str, list[tuple[Any, str]]] = {
         (H1ClientConnection, "flush"),
         (h2_server, "request_head"),
         (h2_client, "response_head"),
-        (h2_stream, "request_fields"),
+        (h2_stream, "trailer_fields"),
         (H2ServerStream, "send_head"),
         (H2ServerStream, "send_data"),
         (H2ServerStream, "send_trailers"),
