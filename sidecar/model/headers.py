@@ -5,11 +5,13 @@ HTTP/1 names are case-insensitive, RFC 9110 5.1), so a lookup is an equality.
 A list, not a dict: order and repetition are part of a message.
 """
 
+from collections.abc import Sequence
+
 Header = tuple[bytes, bytes]
 Headers = list[Header]
 
 
-def get(headers: Headers, name: bytes) -> bytes | None:
+def get(headers: Sequence[Header], name: bytes) -> bytes | None:
     """The first value of a field, or None. `name` is lower case."""
     for key, value in headers:
         if key == name:

@@ -11,8 +11,8 @@ from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
-from sidecar.wire.turn import TurnEnd
 from sidecar.wire.own_code import own_code
+from sidecar.wire.turn import TurnEnd
 
 if TYPE_CHECKING:
     from sidecar.wire.h2_client import H2ClientConnection
