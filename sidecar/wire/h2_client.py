@@ -31,10 +31,8 @@ from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
-from sidecar.wire.h2_guard import Guarded
 from sidecar.wire.h2_stream import H2ClientStream
 from sidecar.wire.last_words import last_words
-from sidecar.wire.own_code import own_code
 from sidecar.wire.peer import peer_of
 
 _KEEPALIVE_PING = b"keepaliv"
@@ -423,6 +421,3 @@ class H2ClientConnection(H2Connection):
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(ConnectionResetError("closed before its SETTINGS"))
         self.owner.on_closed(self)
-
-
-own_code(H2ClientConnection, H2Connection, Guarded)

@@ -31,9 +31,7 @@ from sidecar.proxy.reply import grpc_reply, http_reply
 from sidecar.proxy.route import is_grpc_head
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
-from sidecar.wire.h2_guard import Guarded
 from sidecar.wire.h2_stream import H2ServerStream
-from sidecar.wire.own_code import own_code
 from sidecar.wire.peer import peer_of
 
 Begin = Callable[[Any, RequestHead, bool], None]
@@ -438,6 +436,3 @@ class H2ServerConnection(H2Connection):
 
 def _begin_nothing(stream: Any, head: RequestHead, end: bool) -> None:
     """Nobody is there to be answered."""
-
-
-own_code(H2ServerConnection, H2Connection, Guarded)

@@ -11,7 +11,6 @@ from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
-from sidecar.wire.own_code import own_code
 from sidecar.wire.turn import TurnEnd
 
 if TYPE_CHECKING:
@@ -249,7 +248,3 @@ class H2ClientStream(H2Stream):
         if self.local_ended and self.remote_ended and not connection.h2.queued_body_size(self.id):
             return  # all was said; its close is on the way
         connection.drop(self, reset_code(failure, True))
-
-
-own_code(H2ServerStream, H2Stream)
-own_code(H2ClientStream, H2Stream)
