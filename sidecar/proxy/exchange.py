@@ -533,8 +533,9 @@ class Exchange(Waiting):
         codes = runtime.local_codes(self.route) if self.target is None else self.target.codes
         seen = (self.protocol, self.code if self.grpc and self.status in _GRPC_STATUSES else self.status)
         codes[seen] = codes.get(seen, 0) + 1
-        for record in runtime.records:
-            record.finished(self)
+        if runtime.records:
+            for record in runtime.records:
+                record.finished(self)
         unusual = self.attempts or self.failure is not None or self.skipped is not None or seconds >= _SLOW_SECONDS
         if unusual and runtime.notable is not None:
             runtime.notable.finished(self)

@@ -125,9 +125,7 @@ class H2ClientConnection(H2Connection):
         if self.draining or self.open_streams >= self.limit:
             return None
         self.open_streams += 1
-        stream = H2ClientStream(self, receiver)
-        self.unsent.append(stream)
-        return stream
+        return H2ClientStream(self, receiver)
 
     def drain(self) -> None:
         """Take no new stream; GOAWAY and close when the last has ended."""
@@ -407,14 +405,14 @@ class H2ClientConnection(H2Connection):
         super().connection_lost(error)
 
     def _lose_streams(self) -> None:
-        unsent, self.unsent = self.unsent, []
         stillborn, self._stillborn = self._stillborn, []
-        streams = [*self.streams.values()]
+        given = [stream for number, stream in self.streams.items() if number <= self._given]
+        unsent = [stream for number, stream in self.streams.items() if number > self._given]
         self.streams.clear()
         self.open_streams = 0
         self._reset_all(unsent, Failure.UNSENT)
         self._reset_all(stillborn, Failure.UNSENT)
-        self._reset_all(streams, self._failure)
+        self._reset_all(given, self._failure)
 
     def _lost(self) -> None:
         self.runtime.timers.cancel(self._ping_token)

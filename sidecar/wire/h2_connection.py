@@ -43,17 +43,18 @@ class H2Connection(Guarded):
         "_blocked",
         "_check",
         "_ending",
+        "_given",
         "_linger_token",
         "_stalled",
         "closed",
         "dirty",
         "draining",
         "h2",
+        "newest",
         "runtime",
         "streams",
         "transport",
         "turn",
-        "unsent",
         "write_paused",
     )
 
@@ -71,13 +72,14 @@ class H2Connection(Guarded):
         self.write_paused = False
         self._ending = False  # libnghttp2 is done: close once its output is written
         self._linger_token = 0
+        # The highest number of a stream of ours, and that up to which the peer may know of them.
+        self.newest = 0
+        self._given = 0
         # Streams that were asked to hold, and those of them that may have moved.
         self._blocked: dict[int, H2Stream] = {}
         self._check: dict[int, H2Stream] = {}
         # Streams whose bytes waited when that was last looked at: since when, how many.
         self._stalled: dict[int, tuple[float, int]] = {}
-        # A client's streams of which nothing was given to the transport yet.
-        self.unsent: list[H2Stream] = []
 
     # From the transport.
 
@@ -176,9 +178,7 @@ class H2Connection(Guarded):
         data = self.h2.data_to_send()
         if data:
             self.transport.write(data)
-        if self.unsent:
-            # Whatever had a number by now may reach the peer.
-            self.unsent = [stream for stream in self.unsent if not stream.id and not stream.closed]
+        self._given = self.newest
 
     # From streams.
 

@@ -228,8 +228,13 @@ class H2ClientStream(H2Stream):
         self.bodyless = head.method == b"HEAD"
         self.local_ended = end
         connection = self.connection
+        if connection.closed:
+            connection.not_started(self)
+            return
         try:
-            self.id = stream_id = connection.h2.send_request(head.fields or request_fields(head), end_stream=end)
+            self.id = connection.newest = stream_id = connection.h2.send_request(
+                head.fields or request_fields(head), end_stream=end
+            )
         except H2Error:
             connection.not_started(self)
             return
