@@ -15,6 +15,7 @@ from typing import Protocol
 from sidecar.wire.turn import Turn, crashed
 
 TICKS_PER_SECOND = 200  # a timer fires at most 5 ms late
+_ALARM_MAY_BE_EARLY = 0.001  # seconds
 _COARSE = TICKS_PER_SECOND // 10
 
 # A token is a serial number above the tick: 60 bits together, which is as far as
@@ -111,7 +112,9 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
         self._armed = tick
-        delay = tick / TICKS_PER_SECOND - self._clock()
+        # libuv counts whole milliseconds from one that has begun, and an alarm that comes
+        # before its time is set again, for no time at all, until the clock gets there.
+        delay = tick / TICKS_PER_SECOND - self._clock() + _ALARM_MAY_BE_EARLY
         self._handle = self._loop.call_later(max(0.0, delay), self._on_alarm)
 
     def _on_alarm(self) -> None:
