@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 
 # --- build: a virtual environment with pinned, hashed dependencies and the sidecar, compiled ahead.
-FROM python:3.12-slim AS build
+# 3.11 is what the tests run on, and takes 13 % less CPU for a request than 3.12 (benchmarks/README.md).
+FROM python:3.11-slim AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
@@ -22,7 +23,7 @@ RUN /opt/sidecar/bin/pip install --no-deps --no-build-isolation --no-index . \
     && /opt/sidecar/bin/python -m compileall --quiet /opt/sidecar/lib
 
 # --- run: no build tools, no root, nothing written outside of a configured access log.
-FROM python:3.12-slim
+FROM python:3.11-slim
 
 COPY --from=build /opt/sidecar /opt/sidecar
 
