@@ -226,10 +226,9 @@ async def test_no_broken_body_is_left_on_a_connection_that_is_used_again(
     assert await status(peer, 5) == b"200"
     assert scene.upstream.requests == requests + 1
     assert scene.upstream.connections[-1].data.endswith(GOT + b"\r\n")
-    if len(writes) == 1:  # then nothing of it went out
-        assert scene.upstream.connections[-1] is kept
-        assert kept.data == before + GOT + b"\r\n"
-    else:
+    if len(writes) == 1 and scene.upstream.connections[-1] is kept:
+        assert kept.data == before + GOT + b"\r\n"  # nothing of it went out
+    else:  # on a busy machine one read may be told in slices
         await asyncio.wait_for(kept.closed.wait(), WITHIN)
         assert kept.data.startswith(before + b"POST ")
         assert not kept.data.endswith((b"0\r\n\r\n", SMUGGLED))
