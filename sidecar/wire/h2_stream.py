@@ -55,7 +55,7 @@ class H2Stream:
     blocked: bool
     held: int
     # An upper bound of what libnghttp2 has queued: it is asked only when this has grown to
-    # the high-water mark, that is once per 64 KiB.
+    # the high-water mark, that is once per so many bytes.
     queued: int
 
     @property
