@@ -183,3 +183,35 @@ def test_now_is_the_time_at_which_the_outermost_turn_began(turn: Turn, clock: Fa
     turn.begin()
     assert turn.now == clock()
     turn.end()
+
+
+def say_in_a_turn(turn: Turn, one: Connection, bulky: bool = False) -> None:
+    turn.begin()
+    one.say()
+    turn.bulky = bulky
+    turn.end()
+
+
+def test_together_the_first_writes_at_once_and_what_was_ready_with_it_in_one_write(loop: Any, clock: FakeClock) -> None:
+    turn, log = Turn(loop, clock, together=True), list[str]()
+    endpoint = Connection(turn, "endpoint", log)
+    for _ in range(3):
+        say_in_a_turn(turn, endpoint)
+    assert log == ["endpoint"]
+    loop.run()
+    assert log == ["endpoint", "endpoint"]
+    say_in_a_turn(turn, endpoint)  # the loop had nothing left: this is a first one again
+    assert log == ["endpoint"] * 3
+
+
+def test_together_a_large_read_is_written_at_the_end_of_its_own_turn(loop: Any, clock: FakeClock) -> None:
+    turn, log = Turn(loop, clock, together=True), list[str]()
+    say_in_a_turn(turn, Connection(turn, "first", log))
+    say_in_a_turn(turn, Connection(turn, "small", log))
+    assert log == ["first"]
+    say_in_a_turn(turn, Connection(turn, "large", log), bulky=True)
+    assert log == ["first", "small", "large"]
+    say_in_a_turn(turn, Connection(turn, "small again", log))
+    assert log == ["first", "small", "large"]
+    loop.run()
+    assert log == ["first", "small", "large", "small again"]
