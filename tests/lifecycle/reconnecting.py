@@ -128,7 +128,7 @@ async def calling(http: str, grpc_target: str | None = None, callers: int = 2) -
         "http1, new": [lambda: _one_shot(host, int(port))] * callers,
         "http1, kept": [*kept],
     }
-    channel = None if grpc_target is None else grpc.aio.insecure_channel(grpc_target, options=_CHANNEL)
+    channel = None if grpc_target is None else grpc.aio.insecure_channel(grpc_target, options=_KEPT_CHANNEL)
     if grpc_target is not None:
         kinds["grpc, new"] = [lambda: _new_channel(grpc_target)] * callers
         kinds["grpc, kept"] = [lambda: _unary(channel)] * callers
