@@ -118,10 +118,10 @@ class App:
         self._seen = fingerprint(self.path)
         self.spec = load_file(self.path, self._env)
         loop = asyncio.get_running_loop()
-        turn = Turn(loop, together=True)
+        turn = Turn(loop)
         self._timers = Timers(loop, turn, time.monotonic)
         self._connector = Connector(loop)
-        self.runtime = Runtime(turn, self._timers, time.monotonic, self._rng, Snapshot())
+        self.runtime = turn.load = Runtime(turn, self._timers, time.monotonic, self._rng, Snapshot())
         self.runtime.on_crash = crashes = Crashes(self.runtime)
         loop.set_exception_handler(crashes.on_loop_error)
         self._connector.runtime = self.runtime

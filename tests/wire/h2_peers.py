@@ -65,6 +65,13 @@ class FakeLoop:
             self.soon.pop(0)()
 
 
+class Busy:
+    """So many requests are under way."""
+
+    def __init__(self, in_flight: int) -> None:
+        self.in_flight = in_flight
+
+
 class FakeTimers:
     """One-shot timers that fire when the test says so."""
 

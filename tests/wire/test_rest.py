@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from sidecar.wire.rest import SLICE, Rest
-from sidecar.wire.turn import Turn
+from sidecar.wire.turn import FEW, Turn
 from tests.support.clock import FakeClock
-from tests.wire.h2_peers import FakeLoop
+from tests.wire.h2_peers import Busy, FakeLoop
 
 
 class Work:
@@ -129,7 +129,8 @@ def test_what_is_written_in_a_slice_leaves_at_its_end(world: World) -> None:
             written.append(len(world.log))
 
     connection = Connection()
-    turn = Turn(world.loop, world.clock, together=True)
+    turn = Turn(world.loop, world.clock)
+    turn.load = Busy(FEW + 1)
 
     class Writes:
         steps = 32

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.wire.turn import Turn
+from sidecar.wire.turn import FEW, Turn
 from tests.support.clock import FakeClock
-from tests.wire.h2_peers import FakeLoop
+from tests.wire.h2_peers import Busy, FakeLoop
 
 
 class Connection:
@@ -192,8 +192,16 @@ def say_in_a_turn(turn: Turn, one: Connection, bulky: bool = False) -> None:
     turn.end()
 
 
-def test_together_the_first_writes_at_once_and_what_was_ready_with_it_in_one_write(loop: Any, clock: FakeClock) -> None:
-    turn, log = Turn(loop, clock, together=True), list[str]()
+def loaded(loop: Any, clock: FakeClock, in_flight: int) -> Turn:
+    turn = Turn(loop, clock)
+    turn.load = Busy(in_flight)
+    return turn
+
+
+def test_of_few_requests_the_first_is_written_at_once_and_what_was_ready_with_it_together(
+    loop: Any, clock: FakeClock
+) -> None:
+    turn, log = loaded(loop, clock, FEW), list[str]()
     endpoint = Connection(turn, "endpoint", log)
     for _ in range(3):
         say_in_a_turn(turn, endpoint)
@@ -204,14 +212,23 @@ def test_together_the_first_writes_at_once_and_what_was_ready_with_it_in_one_wri
     assert log == ["endpoint"] * 3
 
 
-def test_together_a_large_read_is_written_at_the_end_of_its_own_turn(loop: Any, clock: FakeClock) -> None:
-    turn, log = Turn(loop, clock, together=True), list[str]()
-    say_in_a_turn(turn, Connection(turn, "first", log))
-    say_in_a_turn(turn, Connection(turn, "small", log))
-    assert log == ["first"]
-    say_in_a_turn(turn, Connection(turn, "large", log), bulky=True)
-    assert log == ["first", "small", "large"]
-    say_in_a_turn(turn, Connection(turn, "small again", log))
-    assert log == ["first", "small", "large"]
+def test_many_requests_are_all_written_together(loop: Any, clock: FakeClock) -> None:
+    turn, log = loaded(loop, clock, FEW + 1), list[str]()
+    endpoint = Connection(turn, "endpoint", log)
+    for _ in range(3):
+        say_in_a_turn(turn, endpoint)
+    assert log == []
     loop.run()
-    assert log == ["first", "small", "large", "small again"]
+    assert log == ["endpoint"]
+
+
+def test_a_large_read_is_written_at_the_end_of_its_own_turn(loop: Any, clock: FakeClock) -> None:
+    turn, log = loaded(loop, clock, FEW + 1), list[str]()
+    say_in_a_turn(turn, Connection(turn, "small", log))
+    assert log == []
+    say_in_a_turn(turn, Connection(turn, "large", log), bulky=True)
+    assert log == ["small", "large"]
+    say_in_a_turn(turn, Connection(turn, "small again", log))
+    assert log == ["small", "large"]
+    loop.run()
+    assert log == ["small", "large", "small again"]
