@@ -20,7 +20,7 @@ COPY sidecar sidecar
 # The root file system may be mounted read-only later: whatever is to be compiled is compiled now.
 RUN /opt/sidecar/bin/pip install --no-deps --no-build-isolation --no-index . \
     && /opt/sidecar/bin/pip uninstall --yes flit_core pip \
-    && /opt/sidecar/bin/python -m compileall --quiet /opt/sidecar/lib
+    && /opt/sidecar/bin/python -m compileall -q /opt/sidecar/lib
 
 # --- run: no build tools, no root, nothing written outside of a configured access log.
 FROM python:3.11-slim

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -132,6 +134,39 @@ def test_image_copies_only_what_the_context_holds(dockerfile: list[tuple[str, st
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
                 assert source in allowed or f"{source}/**" in allowed, source
+
+
+@pytest.mark.slow
+def test_every_step_that_builds_the_image_works(dockerfile: list[tuple[str, str]], tmp_path: Path) -> None:
+    # Given the first stage's files, laid out as it copies them
+    source, image = tmp_path / "src", tmp_path / "image"
+    source.mkdir()
+    second = [index for index, (instruction, _) in enumerate(dockerfile) if instruction == "FROM"][1]
+    for instruction, rest in dockerfile[1:second]:
+        if instruction == "COPY":
+            *names, to = rest.split()
+            for name in names:
+                copy(ROOT / name, source / to / ("" if (ROOT / name).is_dir() else Path(name).name))
+        # When its commands are run one after the other, as any user may run them
+        elif instruction == "RUN":
+            command = rest.replace("/opt/sidecar", str(image)).replace("python -m venv", f"{sys.executable} -m venv")
+            done = subprocess.run(command, shell=True, cwd=source, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    # Then what they leave runs with nothing beside it, is compiled, and cannot install anything
+    program: list[str | Path] = [image / "bin" / "sidecar", "check", ROOT / "config" / "reference.yaml"]
+    done = subprocess.run(program, cwd="/", env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [*image.glob("lib/python*/site-packages/sidecar/__pycache__/app.*.pyc")]
+    assert not (image / "bin" / "pip").exists()
+
+
+def copy(what: Path, to: Path) -> None:
+    """As COPY does: the contents of a folder, or a file."""
+    if what.is_dir():
+        shutil.copytree(what, to, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(what, to)
 
 
 def test_ci_is_make_test_and_nothing_else() -> None:
