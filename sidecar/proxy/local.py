@@ -26,7 +26,7 @@ def send_failure(exchange: "Exchange", failure: Failure) -> None:
         # A route that kept the client out: nothing tells it from the route's own answers.
         refusals = exchange.runtime.refusals
         refusals[reason] = refusals.get(reason, 0) + 1
-    # What TLS said of the endpoint that was tried last.
+    # What is wrong with what the endpoint that was tried last speaks.
     detail = exchange.tried[-1].trouble if failure is Failure.CONNECT_FAILED and exchange.tried else ""
     if exchange.grpc:
         exchange.status, exchange.code = 200, reply.grpc_code_of(failure)

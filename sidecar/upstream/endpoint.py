@@ -54,7 +54,7 @@ class Endpoint:
         self.ejections = 0
         # When it last became usable, for slow start; 0.0 for "since the start".
         self.ready_since = 0.0
-        # Why TLS with it fails, in words for clients; "" when it does not.
+        # Why the last dial failed, when it was for what it speaks, in words for clients.
         self.trouble = ""
         self.in_flight = 0
         # Peak-EWMA latency in seconds, and when it was last decayed.

@@ -52,7 +52,10 @@ class Connector:
             async with asyncio.timeout(timeout or None):
                 await self._connect(pool, connection)
                 if pool.protocol == "http2":
+                    # What stays when the server ends before it has: mostly it speaks HTTP/1.1.
+                    pool.endpoint.trouble = "it did not answer in HTTP/2"
                     await connection.greeted()
+                    pool.endpoint.trouble = ""
         except TimeoutError:
             failure = Failure.CONNECT_TIMEOUT
         except ForbiddenError:
@@ -75,7 +78,6 @@ class Connector:
         turn = self.runtime.turn
         turn.begin()
         try:
-            pool.endpoint.trouble = ""
             self.connections.add(connection)
             self.runtime.connections["upstream", _label(connection)] += 1
             pool.on_connected(connection)
@@ -93,6 +95,7 @@ class Connector:
 
     async def _connect(self, pool: Any, connection: Any) -> None:
         tls: ClientTls | None = pool.shares.tls if pool.protocol != "tcp" else None
+        pool.endpoint.trouble = ""
         if tls is None:
             await self._open(pool, lambda: connection)
         else:
@@ -110,7 +113,6 @@ class Connector:
     async def _open_tls(self, pool: Any, connection: Any, tls: ClientTls) -> None:
         assert self.runtime is not None
         endpoint = pool.endpoint
-        endpoint.trouble = ""
         opened: asyncio.Future[None] = self._loop.create_future()
 
         def on_open(layer: TlsLayer) -> None:

@@ -39,6 +39,7 @@ class Shares:
 class Endpoint:
     def __init__(self, address: Address) -> None:
         self.address = address
+        self.trouble = ""
 
 
 class Pool:
@@ -204,6 +205,26 @@ def test_a_handshake_that_never_ends() -> None:
 def test_a_name_that_nobody_knows() -> None:
     async def body(world: World) -> None:
         assert await world.dial(Pool(Address("nowhere.invalid", 80))) is Failure.CONNECT_FAILED
+
+    on_uvloop(body)
+
+
+def test_a_server_that_speaks_http1_alone_is_told_from_one_that_is_not_there() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    async def body(world: World) -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            pool = Pool(at(server.sockets[0].getsockname()[1]), "http2")
+            assert await world.dial(pool) is Failure.CONNECT_FAILED
+            assert pool.endpoint.trouble == "it did not answer in HTTP/2"
+        # Once it is gone there is nothing to say of what it speaks.
+        again = Pool(pool.endpoint.address, "http2")
+        again.endpoint = pool.endpoint
+        assert await world.dial(again) is Failure.CONNECT_FAILED
+        assert again.endpoint.trouble == ""
 
     on_uvloop(body)
 
