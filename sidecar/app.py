@@ -177,8 +177,7 @@ class App:
         self._checks.follow(self.spec, self.runtime.snapshot)
         self._order.begin([self.runtime.snapshot.clusters[name] for name in self.spec.wait_for])
         if self._succession.relieves:
-            await self._order.done()
-            await self._succession.may_serve()
+            await self._succession.may_serve(self._order.done())
         self._watch_overload(self.spec)
         self._overload.start()
         await self.listeners.start()
@@ -389,6 +388,7 @@ class App:
         await self._stopping.wait()
         self._notify.stopping()
         self.drain()
+        await self._succession.end()
         await self._shutdown.run(Phases.of(self.spec.shutdown, self._pauses))
         await self.stop()
         log.info("stopped")

@@ -67,7 +67,7 @@ class Channel:
                     )
                     break
                 except BlockingIOError:
-                    await self._ready(self._loop.add_reader, self._loop.remove_reader)
+                    await self.readable()
                 except ConnectionResetError:
                     return None
         files = _files(ancillary)
@@ -87,6 +87,10 @@ class Channel:
             close_all(files)
             raise
         return message, files
+
+    async def readable(self) -> None:
+        """Wait for a message, or for the end of the connection."""
+        await self._ready(self._loop.add_reader, self._loop.remove_reader)
 
     async def _ready(self, add: Callable[..., Any], remove: Callable[..., Any]) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()

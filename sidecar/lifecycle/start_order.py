@@ -53,8 +53,9 @@ class StartOrder:
         return False
 
     async def done(self) -> None:
-        """Wait until nothing is missing."""
-        await asyncio.gather(*self._waits.values())
+        """Wait until nothing is missing. Who waits no longer ends nobody else's wait."""
+        for wait in [*self._waits.values()]:
+            await asyncio.shield(wait)
 
     async def stop(self) -> None:
         """Wait no more."""

@@ -1,7 +1,8 @@
 """Where this process stands: after one whose listening sockets it takes, before one that
 takes them from it. takeover.py has the conversation, sockets.py what is found."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sidecar.config.schema import Spec
@@ -47,11 +48,19 @@ class Succession:
             offered += self._before.offered
         return Inherited(offered)
 
-    async def may_serve(self) -> None:
-        """Nothing of ours can fail any more: returns when we may accept. TakeoverError when
-        the process before us goes on instead."""
-        if self._before is not None:
-            await self._before.may_go()
+    async def may_serve(self, ready: Awaitable[None]) -> None:
+        """Nothing of ours can fail any more: returns when we may accept, which is when we are
+        ready, or when the process before us serves no longer. TakeoverError when it goes on instead."""
+        if self._before is None:
+            return
+        waits = [asyncio.ensure_future(ready), asyncio.ensure_future(self._before.ending())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        await self._before.may_go()
 
     async def serving(self, spec: Spec, inherited: Inherited) -> None:
         """We accept: relieve the one before us, and be there for the one after us. BindError."""
@@ -65,6 +74,10 @@ class Succession:
             self._after.open(spec.takeover, None if before is None else before.own)
         except OSError as error:
             raise BindError(f"cannot listen on {spec.takeover} (takeover): {error.strerror or error}") from None
+
+    async def end(self) -> None:
+        """We end: a process that takes over has to do so now."""
+        await self._after.end()
 
     async def close(self) -> None:
         """Talk to neither any more."""

@@ -13,7 +13,8 @@ predecessor:
     successor    {"serving": ["name"]}  it accepts; which of the sockets it took
 
 Until the last message the predecessor serves as if nothing were; whatever happens before
-it, a crash of the successor above all, changes nothing.
+it, a crash of the successor above all, changes nothing. A predecessor that ends says
+{"ending": true} to one that is not ready yet: nobody else would accept on these sockets.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ PROTOCOL: Final = 1
 _ANSWER_SECONDS: Final = 10.0
 # A successor may have to wait for its clusters (`wait_for`); another one waits for it.
 _READY_SECONDS: Final = 120.0
+# A predecessor that ends waits no longer for a successor to go on without it.
+_ENDING_SECONDS: Final = 1.0
 
 
 class TakeoverError(Exception):
@@ -47,25 +50,36 @@ class Successor:
         self.offered = offered
         self.own = own  # the socket of the takeover itself
 
+    async def ending(self) -> None:
+        """Returns when the predecessor serves no longer, or has said that it will not, or no to us."""
+        await self._channel.readable()
+
     async def may_go(self) -> bool:
         """Say that all is ready; whether the predecessor is there to be relieved. TakeoverError
         when it does not want to be any more."""
         try:
-            await self._channel.send({"ready": True})
-            answer = await self._channel.receive(_ANSWER_SECONDS)
+            with contextlib.suppress(OSError):  # it has hung up; why is still to be read
+                await self._channel.send({"ready": True})
+            message = await self._answer()
         except (OSError, TimeoutError):
-            answer = None
+            message = None
         except ChannelError as error:
             raise TakeoverError(f"process {self.pid} does not hand over: {error}") from None
-        if answer is None:
+        if message is None:
             return False  # it is gone, and its sockets are ours
-        message, files = answer
-        close_all(files)
         if "go" not in message:
             raise TakeoverError(
                 f"process {self.pid} does not hand over: {message.get('refused', 'it does not say why')}"
             )
         return True
+
+    async def _answer(self) -> dict[str, Any] | None:
+        while (answer := await self._channel.receive(_ANSWER_SECONDS)) is not None:
+            message, files = answer
+            close_all(files)
+            if "ending" not in message:
+                return message
+        return None
 
     async def serving(self, taken: Sequence[str]) -> None:
         """Say that everything is served here now."""
@@ -160,7 +174,8 @@ class Predecessor:
         self._path = ""
         self._accepting: asyncio.Task[None] | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self._busy = False
+        self._asking: Channel | None = None  # who is taking over
+        self._ending = False
         self._handed_over = False
 
     def open(self, path: str, own: socket.socket | None = None) -> None:
@@ -202,19 +217,21 @@ class Predecessor:
         theirs = message.get("version")
         if message.get("protocol") != PROTOCOL:
             raise ChannelError(f"version {theirs} speaks protocol {message.get('protocol')}, not {PROTOCOL}")
-        if self._busy or self._handed_over:
+        if self._asking is not None or self._handed_over:
             raise ChannelError("another process is taking over")
-        self._busy = True
+        self._asking = channel
         try:
             self._on_event("asked", {"pid": pid, "version": theirs})
             await self._send_sockets(channel)
+            if self._ending:
+                await channel.send({"ending": True})
             await _expect(channel, "ready", _READY_SECONDS)
             await channel.send({"go": True})
             serving = await _expect(channel, "serving", _ANSWER_SECONDS)
             if not isinstance(serving, list):
                 raise ChannelError(f"it serves {serving}, which are no names")
         finally:
-            self._busy = False
+            self._asking = None
         self._handed_over = True
         self._on_event("handed_over", {"pid": pid, "version": theirs})
         self._on_handed_over(pid, [str(name) for name in serving])
@@ -238,8 +255,17 @@ class Predecessor:
     def _refusal(self, reason: str) -> dict[str, Any]:
         return {"refused": reason, "protocol": PROTOCOL, "version": self._version}
 
+    async def end(self) -> None:
+        """This process ends: who is taking over has to do so now, and gets a moment for it."""
+        self._ending = True
+        if self._asking is not None:
+            with contextlib.suppress(OSError):
+                await self._asking.send({"ending": True})
+            await asyncio.wait(self._serving, timeout=_ENDING_SECONDS)
+
     async def close(self) -> None:
         """Ask for nothing any more. The path goes, unless it is a successor's now."""
+        theirs = self._handed_over or self._asking is not None
         tasks = [*self._serving, *([self._accepting] if self._accepting is not None else [])]
         tasks = [task for task in tasks if task is not asyncio.current_task()]
         for task in tasks:
@@ -248,7 +274,7 @@ class Predecessor:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-            if not self._handed_over:
+            if not theirs:
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
 

@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 import yaml
 
+from sidecar.lifecycle.channel import Channel, listen
+from sidecar.lifecycle.takeover import TakeoverError, claim
 from tests.interop.setups import TIMEOUT
 from tests.lifecycle.reconnecting import Callers, calling
 from tests.support.grpc_service import GrpcService
@@ -144,16 +146,21 @@ async def test_a_hundred_reloads_under_reconnecting_load_fail_nothing(generation
     assert_none_failed(load, at_least=50)
 
 
+def waiting_for(generations: Generations, nobody: socket.socket) -> str:
+    """The configuration of a successor that waits for a cluster which is not there."""
+    nobody.bind(("127.0.0.1", 0))  # and does not listen
+    spec = yaml.safe_load(generations.config)
+    spec["clusters"]["later"] = {"endpoints": [f"127.0.0.1:{nobody.getsockname()[1]}"]}
+    spec["wait_for"] = ["later"]
+    return yaml.safe_dump(spec)
+
+
 async def test_a_successor_that_is_killed_changes_nothing(generations: Generations) -> None:
     # Given a successor that has the sockets already, and waits for a cluster that is not there
     live = await generations.first()
     with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        waiting = yaml.safe_load(generations.config)
-        waiting["clusters"]["later"] = {"endpoints": [f"127.0.0.1:{nobody.getsockname()[1]}"]}
-        waiting["wait_for"] = ["later"]
         async with under_load(live) as load:
-            successor = generations.make(yaml.safe_dump(waiting))
+            successor = generations.make(waiting_for(generations, nobody))
             successor.start()
             await live.until(lambda child: said(child, "takeover", state="asked"))
             await load.more(5)
@@ -168,6 +175,68 @@ async def test_a_successor_that_is_killed_changes_nothing(generations: Generatio
             await load.more(5)
             load.stop()
     assert_none_failed(load, at_least=15)
+
+
+async def test_who_waits_takes_over_at_once_when_the_old_one_ends(generations: Generations) -> None:
+    # Given a successor that waits for its cluster before it accepts
+    old = await generations.first()
+    with socket.socket() as nobody:
+        generations.live = generations.make(waiting_for(generations, nobody))
+        async with under_load(old) as load:
+            generations.live.start()
+            await old.until(lambda child: said(child, "takeover", state="asked"))
+            await load.more(5)
+            # When the one before it ends for another reason
+            old.signal(signal.SIGTERM)
+            # Then it accepts, though it is not ready: nobody else would
+            await generations.live.until(lambda child: said(child, "takeover", state="taken_over"))
+            assert await old.exited() == 0
+            await load.more(5)
+            assert (await generations.admin("/readyz"))[0] == 503
+            # And can be followed, where it was followed itself
+            await generations.next(generations.config)
+            await load.more(5)
+            load.stop()
+    assert_none_failed(load, at_least=15)
+
+
+async def test_who_waits_accepts_when_the_old_one_is_killed(generations: Generations) -> None:
+    old = await generations.first()
+    with socket.socket() as nobody:
+        generations.live = generations.make(waiting_for(generations, nobody))
+        generations.live.start()
+        await old.until(lambda child: said(child, "takeover", state="asked"))
+        old.kill()
+        await generations.live.until(lambda child: said(child, "takeover", state="taken_over"))
+        async with under_load(old) as load:
+            await load.more(5)
+            await generations.next(generations.config)
+            await load.more(5)
+            load.stop()
+    assert_none_failed(load, at_least=10)
+
+
+async def test_who_was_refused_while_it_waited_does_not_take_over(socket_folder: Path) -> None:
+    # Given a predecessor that has handed its sockets to us
+    path = str(socket_folder / "takeover.sock")
+    with listen(path) as own:
+        claiming = asyncio.ensure_future(claim(path, "2"))
+        sock, _ = await asyncio.get_running_loop().sock_accept(own)
+        before = Channel(sock)
+        assert await before.receive(10) is not None
+        greeting = {"protocol": 1, "version": "1", "sockets": [["", path]], "more": False}
+        await before.send(greeting, [own.fileno()])
+        successor = await claiming
+        assert successor is not None
+        with successor.own:
+            # When it says that this takes too long, and hangs up
+            await before.send({"refused": "it took too long"})
+            before.close()
+            await successor.ending()
+            # Then it goes on, and we do not
+            with pytest.raises(TakeoverError, match="does not hand over: it took too long"):
+                await successor.may_go()
+            successor.close()
 
 
 async def test_a_successor_with_a_bad_file_asks_for_nothing(generations: Generations) -> None:
