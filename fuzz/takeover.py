@@ -65,7 +65,7 @@ async def _predecessor(path: str, messages: list[bytes]) -> None:
                 if not predecessor._serving and states:
                     break
         assert ("handed_over" in states) == bool(handed), f"{states}, but {len(handed)} were told"
-        assert not predecessor._busy
+        assert predecessor._asking is None
     finally:
         await predecessor.close()
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from sidecar.model.address import Address
 from sidecar.telemetry.logs import get_logger
+from sidecar.wire.listener import BindError
 
 # The admin server's socket goes by this name, which no listener may have beside it.
 ADMIN: Final = "admin"
@@ -56,7 +57,8 @@ class Inherited:
 def from_systemd(environment: Mapping[str, str], binds: Mapping[str, Address]) -> list[Offered]:
     """The sockets that systemd passed to this process (sd_listen_fds(3)), none when it passed
     none. `binds` are the configured addresses by listener: a socket whose FileDescriptorName=
-    is a listener's name is that listener's, wherever it listens."""
+    is a listener's name is that listener's, wherever it listens. BindError when one of them is
+    nothing that accepts connections."""
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = environment.get("LISTEN_FDS", "")
@@ -64,10 +66,22 @@ def from_systemd(environment: Mapping[str, str], binds: Mapping[str, Address]) -
     offered = []
     for number in range(int(count) if count.isdecimal() else 0):
         name = names[number] if number < len(names) else ""
-        sock = listening_socket(_FIRST + number)
+        sock = _passed_socket(_FIRST + number, name)
         bind = binds.get(name)
         offered.append(Offered(name, str(bind if bind is not None else address_of(sock)), sock))
     return offered
+
+
+def _passed_socket(descriptor: int, name: str) -> socket.socket:
+    what = f"descriptor {descriptor} of systemd{f' ({name})' if name else ''}"
+    try:
+        sock = listening_socket(descriptor)
+    except OSError as error:
+        raise BindError(f"{what} is no socket: {error.strerror}") from None
+    if sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise BindError(f"{what} is no stream socket (ListenStream=)")
+    return sock
 
 
 def listening_socket(descriptor: int) -> socket.socket:

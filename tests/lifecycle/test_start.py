@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 import yaml
 
+from sidecar.lifecycle import sockets
 from sidecar.lifecycle.sockets import Inherited, Offered, from_systemd
 from sidecar.model.address import Address
+from sidecar.wire.listener import BindError
 from tests.chaos.watching import eventually
 from tests.interop.setups import TIMEOUT, admin, config
 from tests.support.http_service import HttpService
@@ -165,6 +167,25 @@ def test_systemd_is_believed_for_this_process_only() -> None:
     assert from_systemd({"LISTEN_FDS": "1", "LISTEN_PID": "1"}, {}) == []
     assert from_systemd({"LISTEN_FDS": "x", "LISTEN_PID": str(os.getpid())}, {}) == []
     assert from_systemd({}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("datagrams", r"\(out\) is no stream socket \(ListenStream=\)"), ("a pipe", "is no socket")]
+)
+def test_what_systemd_passes_and_cannot_accept_is_told(kind: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "a pipe":
+        descriptor, other = os.pipe()
+    else:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            descriptor = os.dup(sock.fileno())
+        other = os.dup(descriptor)
+    monkeypatch.setattr(sockets, "_FIRST", descriptor)
+    environment = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "out", "LISTEN_PID": str(os.getpid())}
+    with pytest.raises(BindError, match=said):
+        from_systemd(environment, {})
+    os.close(other)
+    if kind == "a pipe":
+        os.close(descriptor)
 
 
 def test_a_socket_is_found_by_name_and_address_or_by_address_alone(tmp_path: Path) -> None:
