@@ -39,6 +39,7 @@ from ngh2 import (
 )
 from ngh2 import NGH2Error as H2Error
 
+from sidecar.codec.authority import AUTHORITY
 from sidecar.codec.fields import HOP_BY_HOP, fit_for_trailers
 from sidecar.codec.grpc import is_grpc
 from sidecar.model.head import RequestHead, ResponseHead
@@ -179,6 +180,8 @@ def rst_stream(stream_id: int, code: int) -> bytes:
 _NAME = itemgetter(0)
 _known: set[bytes] = {b"content-length", b"content-type"}  # never `te`: its value decides
 _known_trailers: set[bytes] = set()
+# Authorities that were found right: a client names few.
+_authorities: set[bytes] = set()
 _MAX_KNOWN = 4096
 _MAX_KNOWN_SIZE = 64
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -187,6 +190,7 @@ _STATUS_FIELDS: dict[int, Header] = {code: (b":status", b"%d" % code) for code i
 _STATUS_CODES: dict[bytes, int] = {field[1]: code for code, field in _STATUS_FIELDS.items()}
 
 
+# Not forbidden in HTTP/2 (RFC 9113 8.2.2), and for us all the same (RFC 9110 11.7.2; RFC 7540 3.2.1).
 _OF_ONE_HOP = frozenset((b"http2-settings", b"proxy-authorization"))
 
 
@@ -203,9 +207,9 @@ class ReceivedRequest(RequestHead):
 
     @property
     def headers(self) -> Headers:  # type: ignore[override]
-        """The header fields, but those of one hop that HTTP/2 does not forbid."""
+        """The header fields: none of them is of one hop (see request_head)."""
         assert self.fields is not None
-        return [pair for pair in self.fields[4:] if pair[0] not in _OF_ONE_HOP]
+        return [*self.fields[4:]]
 
 
 def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
@@ -217,14 +221,21 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
         path = fields[b":path"]
     except KeyError:
         return _unusual_request_head(headers, end)
-    if not len(fields) == len(headers) <= MAX_FIELDS or b"host" in fields:
+    if (
+        not len(fields) == len(headers) <= MAX_FIELDS
+        or b"host" in fields
+        or b"proxy-authorization" in fields
+        or b"http2-settings" in fields
+        or (authority not in _authorities and not _is_authority(authority))
+    ):
         return _unusual_request_head(headers, end)
-    if authority.find(b"@") >= 0:  # `in` would try a number first, and raise (Python 3.11)
-        return None
-    length: int | None = 0
-    if not end:
-        declared = fields.get(b"content-length")
-        length = None if declared is None else int(declared)
+    length: int | None
+    if end:
+        length = 0
+    elif b"content-length" in fields:
+        length = int(fields[b"content-length"])
+    else:
+        length = None
     content_type = fields.get(b"content-type")
     head: RequestHead = ReceivedRequest()
     head.fields = headers
@@ -238,8 +249,18 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     return head
 
 
+def _is_authority(authority: bytes) -> bool:
+    """Whether it is one; it is known from now on."""
+    if AUTHORITY.fullmatch(authority) is None:
+        return False
+    if len(_authorities) < _MAX_KNOWN and len(authority) <= _MAX_KNOWN_SIZE:
+        _authorities.add(authority)
+    return True
+
+
 def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
-    """One with `host`, with repeated fields or too many, without `:authority`, or a CONNECT."""
+    """One with `host` or a field of one hop, with repeated fields or too many, without an `:authority`
+    that is one, or a CONNECT."""
     pseudo: dict[bytes, bytes] = {}
     kept: Headers = []
     hosts: list[bytes] = []
@@ -272,8 +293,10 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
         if not hosts:
             return None
         authority = hosts[0]
-    if b"@" in authority or any(host.lower() != authority.lower() for host in hosts):
+    if AUTHORITY.fullmatch(authority) is None or any(host.lower() != authority.lower() for host in hosts):
         return None
+    if pseudo[b":method"] == b"CONNECT" and not authority.rpartition(b":")[2].isdigit():
+        return None  # RFC 9113 8.5
     return RequestHead(
         pseudo[b":method"],
         pseudo.get(b":path", b""),

@@ -27,6 +27,9 @@ BUDGETS: Final[Mapping[str, tuple[int, int]]] = {
     # Answers that were cut because the client's windows took too little of them.
     "stalled_answers": (500, 10),
 }
+# An endless row of 1xx heads before one answer is an attack or a loop, in both versions of HTTP (RFC
+# 9110 15.2 sets no bound): each goes on to the client, who may not read them.
+MAX_INTERIM: Final = 32
 # Why a connection is ended: a budget, or one of the library's limits: a header list far too
 # long (as if its budget were spent), a header block in too many parts, answers to PING and
 # SETTINGS that nobody reads, frames of no use, more streams than allowed.

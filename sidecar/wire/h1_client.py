@@ -11,6 +11,7 @@ from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
+from sidecar.policy.calm import MAX_INTERIM
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.last_words import last_words, reset_behind
 from sidecar.wire.output import write_all
@@ -27,10 +28,6 @@ class Owner(Protocol):
 
     def on_closed(self, connection: Any, idle: bool) -> None:
         """It is gone; `idle` says that the peer closed it while nothing was under way."""
-
-
-# An endless row of 1xx heads is an attack or a loop (RFC 9110 15.2 sets no bound).
-_MAX_INTERIM = 32
 
 
 class H1ClientConnection(Paced):
@@ -196,7 +193,7 @@ class H1ClientConnection(Paced):
         if self._response_begun:
             raise h1.H1Error("a second answer to one request")
         self._interim += 1
-        if self._interim > _MAX_INTERIM:
+        if self._interim > MAX_INTERIM:
             raise h1.H1Error("too many 1xx responses")
         if self.receiver is not None:
             self.receiver.on_informational(head)

@@ -29,6 +29,7 @@ from sidecar.codec.h2 import (
 )
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
+from sidecar.policy.calm import MAX_INTERIM
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
 from sidecar.wire.h2_stream import H2ClientStream
@@ -297,7 +298,8 @@ class H2ClientConnection(H2Connection):
         stream = self.streams.get(event.stream_id)
         if stream is not None and stream.receiver is not None:
             head = response_head(event.headers, False)
-            if oversized(event.headers):
+            stream.interim = getattr(stream, "interim", 0) + 1
+            if stream.interim > MAX_INTERIM or oversized(event.headers):
                 self._not_a_response(stream)
             elif head is not None:
                 stream.receiver.on_informational(head)

@@ -203,9 +203,10 @@ class H2ClientStream(H2Stream):
     """The upstream side: a request goes out, a response comes. A stream has no
     number, and the peer does not know of it, until `send_head`."""
 
-    __slots__ = ("bodyless", "followed")
+    __slots__ = ("bodyless", "followed", "interim")
 
     connection: "H2ClientConnection"
+    interim: int  # 1xx heads that came; not set before the first, for nearly all streams have none
 
     def __init__(self, connection: "H2ClientConnection", receiver: Receiver) -> None:
         self.connection = connection

@@ -5,6 +5,7 @@ from typing import Final
 
 import httptools
 
+from sidecar.codec.authority import AUTHORITY
 from sidecar.codec.fields import SPECIAL, protected
 from sidecar.codec.h1.chunks import Chunked
 from sidecar.codec.h1.decoder import CHUNKED, COUNTED, END, HELD, RAW, STOPPED, TOLD, TOLD_AT, Decoder, HeadEnds, Scout
@@ -14,9 +15,6 @@ from sidecar.codec.h1.sink import Sink
 from sidecar.model.head import RequestHead
 from sidecar.model.headers import Headers, tokens
 
-# RFC 3986 3.2: host and port, no user information, nothing that a log or an
-# HTTP/1 line could be split with.
-_AUTHORITY: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::\d{0,5})?")
 # A message begins with a method, one space, a target, one space and this (RFC 9112 3). llhttp
 # lets there be more spaces, and RTSP/ and ICE/: what another server makes of them, nobody knows.
 _PROTOCOL: Final = b" HTTP/"
@@ -114,7 +112,7 @@ class RequestDecoder(Decoder):
         else:
             path = url
         if host != self._authority:
-            if _AUTHORITY.fullmatch(host) is None:
+            if AUTHORITY.fullmatch(host) is None:
                 raise H1Error("the host is no host[:port]")
             self._authority = host
         fields.clear()
@@ -178,6 +176,8 @@ class RequestDecoder(Decoder):
         """Path, authority and scheme of a target that is no path (RFC 9112 3.2)."""
         if host is None and self.version == "1.1":
             raise H1Error("a request needs one Host field")
+        if host is not None and AUTHORITY.fullmatch(host) is None:
+            raise H1Error("the host is no host[:port]")  # even where it is not used (RFC 9112 3.2)
         if method == b"CONNECT":
             if not url.rpartition(b":")[2].isdigit():
                 raise H1Error("CONNECT needs host:port")

@@ -260,6 +260,7 @@ AUTHORITY: Final[dict[str, Refused]] = {
     "a scheme in Host": Refused(b"GET / HTTP/1.1\r\nHost: http://a\r\n\r\n"),
     "a port that is no number": Refused(b"GET / HTTP/1.1\r\nHost: a:x\r\n\r\n"),
     "two ports": Refused(b"GET / HTTP/1.1\r\nHost: a:80:80\r\n\r\n"),
+    "a port alone": Refused(b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n"),
     "a port of 6 digits": Refused(b"GET / HTTP/1.1\r\nHost: a:100000\r\n\r\n"),
     "IPv6 without brackets": Refused(b"GET / HTTP/1.1\r\nHost: ::1\r\n\r\n"),
     "half a bracket": Refused(b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"),
@@ -268,6 +269,9 @@ AUTHORITY: Final[dict[str, Refused]] = {
     "a Host with a space before the colon": Refused(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
     "a folded Host": Refused(b"GET / HTTP/1.1\r\nHost:\r\n a\r\n\r\n"),
     "absolute-form without a host": get(line=b"GET http:///x HTTP/1.1"),
+    "absolute-form with a port alone": get(line=b"GET http://:80/x HTTP/1.1"),
+    "user information in Host beside absolute-form": Refused(b"GET http://b/ HTTP/1.1\r\nHost: user@a\r\n\r\n"),
+    "a space in Host beside absolute-form": Refused(b"GET http://b/ HTTP/1.1\r\nHost: a b\r\n\r\n"),
     "absolute-form of another scheme": get(line=b"GET ftp://a/ HTTP/1.1"),
     "absolute-form with a backslash": get(line=b"GET http://a\\b/ HTTP/1.1"),
     "absolute-form with a fragment": get(line=b"GET http://a/#b HTTP/1.1"),
@@ -277,6 +281,8 @@ AUTHORITY: Final[dict[str, Refused]] = {
 UPGRADES: Final[dict[str, Refused]] = {
     "CONNECT with a body": Refused(b"CONNECT a:80 HTTP/1.1\r\n" + HOST + CL5 + b"\r\nhello"),
     "CONNECT with chunks": Refused(b"CONNECT a:80 HTTP/1.1\r\n" + HOST + TE + b"\r\n" + LAST),
+    "CONNECT with a port alone": Refused(b"CONNECT :80 HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "CONNECT with user information in Host": Refused(b"CONNECT a:80 HTTP/1.1\r\nHost: user@a\r\n\r\n"),
     "CONNECT without a port": Refused(b"CONNECT a HTTP/1.1\r\n" + HOST + b"\r\n"),
 }
 

@@ -16,6 +16,7 @@ from tests.support.sidecar import running
 
 OK = [(b":status", b"200")]
 POST = [(b":method", b"POST"), *f.GET[1:]]
+EARLY = [(b":status", b"103"), (b"link", b"</a>")]
 GRPC_TRAILERS = [(b"grpc-status", b"0")]
 
 
@@ -82,6 +83,9 @@ SERVER_ONLY = [
     ),
     Case("8.1", "1xx that ends the stream", head(fields=[(b":status", b"103")], end=True), rst(1, f.PROTOCOL_ERROR)),
     Case("8.1", "1xx behind the head", head() + head(fields=[(b":status", b"103")]), rst(1, f.PROTOCOL_ERROR)),
+    # As many as over HTTP/1.1 (RFC 9110 15.2 sets no bound, 10.5 asks for one).
+    Case("10.5", "a flood of 1xx", head(fields=EARLY) * 33, rst(1, f.PROTOCOL_ERROR)),
+    Case("10.5", "32 heads of 1xx on each of two streams", head(fields=EARLY) * 32 + head(3, EARLY) * 32, IGNORED),
     malformed("8.1.1", "content-length and no DATA", [*OK, (b"content-length", b"3")]),
     Case(
         "8.1.1",
