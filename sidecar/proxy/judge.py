@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from sidecar.codec import grpc
+from sidecar.codec.http_date import parse_date
 from sidecar.model.head import ResponseHead
 from sidecar.model.headers import Headers, get
 from sidecar.model.outcome import Failure, Skipped, Verdict
@@ -55,7 +56,7 @@ def delay_before_retry(
     delay = 0.0
     if processed or exchange.number >= len(cluster.endpoints):
         delay = backoff(exchange.number, policy.backoff_base, policy.backoff_max, exchange.runtime.rng)
-    asked = None if attempt.head is None else _retry_after(attempt.head, exchange.grpc, attempt.trailers)
+    asked = None if attempt.head is None else _retry_after(exchange, attempt.head, attempt.trailers)
     if asked is not None:
         if asked < 0 and skipped is None:
             skipped = Skipped.PUSHBACK
@@ -97,16 +98,22 @@ def count_skipped(why: Skipped, cluster: Cluster) -> None:
     cluster.retries_skipped[why.value] = cluster.retries_skipped.get(why.value, 0) + 1
 
 
-def _retry_after(head: ResponseHead, is_grpc: bool, trailers: Headers | None) -> float | None:
+def _retry_after(exchange: "Exchange", head: ResponseHead, trailers: Headers | None) -> float | None:
     """How long the server asks to wait before another try, in seconds: -1.0 for "do
-    not", None when it says nothing (gRFC A6 pushback; RFC 9110 10.2.3 Retry-After,
-    its number form: a date is for caches and people)."""
-    if is_grpc:
+    not", None when it says nothing (gRFC A6 pushback; RFC 9110 10.2.3 Retry-After)."""
+    if exchange.grpc:
         return grpc.retry_pushback(trailers if trailers is not None else head.headers)
     value = get(head.headers, b"retry-after")
-    if value is None or not value.isdigit() or len(value) > 6:
+    if value is None:
         return None
-    return float(value)
+    if value.isdigit():
+        return float(value)
+    date = parse_date(value)
+    if date is None:
+        return None
+    # By the server's own clock where it tells it (RFC 9110 6.6.1): ours may be another.
+    now = parse_date(get(head.headers, b"date") or b"")
+    return max(0.0, date - (exchange.runtime.wall() if now is None else now))
 
 
 def verdict_of(exchange: "Exchange", attempt: "Attempt") -> Verdict:

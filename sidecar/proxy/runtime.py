@@ -5,6 +5,7 @@ makes its own with a fake clock and a seeded generator.
 """
 
 import random
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -100,14 +101,23 @@ class Runtime:
         "tls",
         "turn",
         "unrouted",
+        "wall",
     )
 
     def __init__(
-        self, turn: Turn, timers: Timers, clock: Callable[[], float], rng: random.Random, snapshot: "Snapshot"
+        self,
+        turn: Turn,
+        timers: Timers,
+        clock: Callable[[], float],
+        rng: random.Random,
+        snapshot: "Snapshot",
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.turn = turn
         self.timers = timers
         self.clock = clock
+        # Seconds since 1970, for the dates in header fields.
+        self.wall = wall
         self.rng = rng
         self.snapshot = snapshot
         self.draining = False

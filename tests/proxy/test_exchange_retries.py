@@ -324,6 +324,42 @@ def test_retry_after_is_honoured_within_the_deadline() -> None:
     world.at_rest()
 
 
+@pytest.mark.parametrize(
+    ("fields", "clock"),
+    [
+        ([(b"retry-after", b"Sun, 06 Nov 1994 08:49:40 GMT")], 784111777.0),
+        (
+            [(b"retry-after", b"Sun, 06 Nov 1994 08:49:40 GMT"), (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")],
+            1.0,
+        ),
+    ],
+)
+def test_a_date_is_waited_for_by_the_servers_clock_or_else_by_ours(
+    fields: list[tuple[bytes, bytes]], clock: float
+) -> None:
+    world = World(request_timeout=15.0)
+    world.runtime.wall = lambda: clock
+    client = world.request()
+    world.last.answer(503, headers=fields)
+    world.after(2.9)
+    assert len(world.streams) == 1
+    world.after(0.2)
+    assert len(world.streams) == 2
+    world.last.answer()
+    assert client.status == 200
+    world.at_rest()
+
+
+def test_a_date_that_is_over_does_not_forbid_the_retry() -> None:
+    world = World(request_timeout=15.0)
+    client = world.request()
+    world.last.answer(503, headers=[(b"retry-after", b"Sun, 06 Nov 1994 08:49:37 GMT")])
+    world.after(1.0)
+    world.last.answer()
+    assert client.status == 200
+    world.at_rest()
+
+
 def test_retry_after_the_deadline_is_no_retry() -> None:
     world = World(request_timeout=2.0)
     client = world.request()
@@ -333,10 +369,11 @@ def test_retry_after_the_deadline_is_no_retry() -> None:
     world.at_rest()
 
 
-def test_without_a_deadline_a_server_cannot_hold_a_request_for_days() -> None:
+@pytest.mark.parametrize("value", [b"864000", b"9" * 40, b"Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_without_a_deadline_a_server_cannot_hold_a_request_for_days(value: bytes) -> None:
     world = World(request_timeout=0.0)
     client = world.request()
-    world.last.answer(503, headers=[(b"retry-after", b"864000")])
+    world.last.answer(503, headers=[(b"retry-after", value)])
     assert client.status == 503
     assert client.got(b"x-sidecar-retry-skipped") == b"deadline"
     world.at_rest()
