@@ -22,7 +22,7 @@ from sidecar.admin.operations import Check
 from sidecar.admin.token import TokenError, read_token, readable_by_all
 from sidecar.assembly import Parts, assemble
 from sidecar.config.errors import ConfigError, ConfigErrors
-from sidecar.config.load import load_file
+from sidecar.config.load import load_file, placed
 from sidecar.config.schema import Spec
 from sidecar.config.secrets import without_credentials
 from sidecar.config.tls import ListenerTls, Tls
@@ -31,7 +31,7 @@ from sidecar.health.checks import Checks
 from sidecar.identity.files import FileError
 from sidecar.lifecycle.companion import Companion
 from sidecar.lifecycle.crashes import Crashes
-from sidecar.lifecycle.fixed import refuse_fixed_changes
+from sidecar.lifecycle.fixed import fixed_changes
 from sidecar.lifecycle.listeners import Listeners
 from sidecar.lifecycle.phases import SERVING, Phases
 from sidecar.lifecycle.readiness import Readiness
@@ -279,7 +279,8 @@ class App:
             self.reloads["unchanged"] += 1
             log.info("reload_unchanged", config=self.path)
             return
-        refuse_fixed_changes(self.path, self.spec, spec)
+        if changed := fixed_changes(self.spec, spec):
+            raise placed(self.path, self._env, changed)
         self._check_token(spec)
         added = await self.listeners.added(self.runtime, spec)
         try:

@@ -51,7 +51,10 @@ class TestCheck:
 
     def test_a_missing_file(self) -> None:
         result = run("check", "none.yaml")
-        assert (result.exit_code, result.stdout) == (2, "none.yaml:1:1: cannot be read: No such file or directory\n")
+        assert (result.exit_code, result.stdout) == (
+            2,
+            "none.yaml:1:1: cannot be read: No such file or directory (`sidecar init FILE` writes a starter)\n",
+        )
 
     def test_the_environment_fills_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("a.yaml").write_text("shutdown: ${HOW_LONG}\n")

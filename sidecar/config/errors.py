@@ -32,10 +32,12 @@ class ConfigErrors(Exception):  # noqa: N818 - it is several
     """Every error of one configuration, in the order of the file."""
 
     def __init__(self, errors: Iterable[ConfigError]) -> None:
-        distinct: dict[tuple[int, int, str], ConfigError] = {}
+        distinct: dict[tuple[int, int, str, str], ConfigError] = {}
         for error in errors:
-            # A mistake under `defaults` shows again in every cluster.
-            distinct.setdefault((error.line, error.column, error.reason), error)
+            # A mistake under `defaults` shows again in every cluster, there as under the same
+            # key; two keys that are missing in one mapping are two errors at one place.
+            key = error.path.rpartition(".")[2]
+            distinct.setdefault((error.line, error.column, key, error.reason), error)
         self.errors = sorted(distinct.values(), key=lambda error: (error.line, error.column))
         super().__init__("\n".join(map(str, self.errors)))
 

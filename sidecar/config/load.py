@@ -1,7 +1,7 @@
 """From a file to a Spec, or to all of its errors with their places."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -21,20 +21,38 @@ MAX_BYTES = 1 << 20
 
 def load_file(path: str, env: Mapping[str, str]) -> Spec:
     """The Spec in a file. ConfigErrors tells everything that is wrong with it."""
+    return load_text(_read(path), path, env)
+
+
+def placed(path: str, env: Mapping[str, str], found: Iterable[Problem]) -> ConfigErrors:
+    """What is wrong with a file that is right in itself, with the places. Read anew,
+    because a tree is not kept; should it have changed just now, they may be others."""
+    filled = Filled()
+    try:
+        root = read_tree(_read(path), path, env, [], filled)
+    except ConfigErrors:
+        root = None
+    if root is None:
+        root = Node({}, (1, 1))
+    errors = (_placed(root, path, each, filled) for each in found)
+    return ConfigErrors(error for error in errors if error is not None)
+
+
+def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise _whole_file(path, f"cannot be read: {reason}") from None
+        hint = "`sidecar init FILE` writes a starter" if isinstance(error, FileNotFoundError) else ""
+        raise _whole_file(path, f"cannot be read: {reason}", hint) from None
     if len(raw) > MAX_BYTES:
         raise _whole_file(path, f"is larger than {MAX_BYTES >> 20} MiB")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = raw[: error.start].decode()
         raise _not_utf8(path, before) from None
-    return load_text(text, path, env)
 
 
 def load_text(text: str, name: str, env: Mapping[str, str]) -> Spec:
@@ -81,8 +99,8 @@ def _check_text(text: str, name: str) -> None:
         raise _whole_file(name, f"is larger than {MAX_BYTES >> 20} MiB")
 
 
-def _whole_file(name: str, reason: str) -> ConfigErrors:
-    return ConfigErrors([ConfigError(name, 1, 1, "", reason)])
+def _whole_file(name: str, reason: str, hint: str = "") -> ConfigErrors:
+    return ConfigErrors([ConfigError(name, 1, 1, "", reason, hint)])
 
 
 def _not_utf8(name: str, before: str) -> ConfigErrors:

@@ -46,16 +46,23 @@ def _is_container(annotation: Any) -> bool:
     )
 
 
+# So many words can be listed in a hint: all keys of a cluster or a route.
+_FEW = 16
+
+
 def nearest(word: str, known: list[str]) -> str:
     """A hint that names the nearest known word, or lists them when they are few."""
+    listed = f"known: {', '.join(known)}" if 0 < len(known) <= _FEW else ""
+    return _similar(word, known) or listed
+
+
+def _similar(word: str, known: list[str]) -> str:
     candidates = known
     if len(known) > 100:
         # Comparing is slow: a thousand typos among a thousand clusters must not take minutes.
         candidates = [other for other in known if other[:1].lower() == word[:1].lower()][:100]
     close = get_close_matches(word.lower(), candidates, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def choice(*words: str) -> Callable[[object], str]:
@@ -64,7 +71,7 @@ def choice(*words: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         text = grammar.parse_text(value)
         if text not in words:
-            raise BadValueError(f"{shown(text)} is not one of {', '.join(words)}", nearest(text, list(words)))
+            raise BadValueError(f"{shown(text)} is not one of {', '.join(words)}", _similar(text, list(words)))
         return text
 
     return parse

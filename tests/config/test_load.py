@@ -25,7 +25,8 @@ class TestFiles:
 
     def test_missing(self, tmp_path: Path) -> None:
         path = tmp_path / "a.yaml"
-        assert file_error(path) == f"{path}:1:1: cannot be read: No such file or directory"
+        hint = "`sidecar init FILE` writes a starter"
+        assert file_error(path) == f"{path}:1:1: cannot be read: No such file or directory ({hint})"
 
     def test_a_directory(self, tmp_path: Path) -> None:
         assert file_error(tmp_path) == f"{tmp_path}:1:1: cannot be read: Is a directory"
@@ -89,6 +90,17 @@ def test_all_errors_at_once_in_the_order_of_the_file() -> None:
         "f.yaml:7:26: clusters.u.retry.backof: unknown key (did you mean backoff?)",
         "f.yaml:10:11: listeners.o.bind: an address is host:port, [v6]:port or unix:/path",
         "f.yaml:11:19: listeners.o.routes[0].to: no cluster 'v' (known: u)",
+    ]
+
+
+def test_two_keys_that_are_missing_in_one_mapping() -> None:
+    text = """\
+        listeners:
+          o: {bind: "127.0.0.1:0", tls: {}, routes: [{respond: {status: 200}}]}
+    """
+    assert lines_of(text) == [
+        "f.yaml:2:33: listeners.o.tls.cert: is required",
+        "f.yaml:2:33: listeners.o.tls.key: is required",
     ]
 
 

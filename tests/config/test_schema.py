@@ -252,6 +252,11 @@ def test_nothing_can_be_changed_afterwards() -> None:
         (cluster("timeouts: {conect: 1s}"), "did you mean connect?"),
         (route("to: u, breaker: {}"), "set it on the cluster"),
         (route("to: u, timeouts: {connect: 1s}"), "set it on the cluster"),
+        (
+            route("to: u, tu: u"),
+            "known: name, match, to, redirect, respond, timeout, timeouts, retry, hedge, priority, rewrite, headers, "
+            "clients",
+        ),
         ("admin: {port: 1}", "known: bind, allowed_hosts, token_file, open_metrics, socket_mode"),
     ],
 )

@@ -242,6 +242,31 @@ async def test_what_is_fixed_at_the_start_is_refused(
         assert (await metrics(app.address("admin"))).total("sidecar_config_reloads_total", result="ok") == 0
 
 
+async def test_all_that_is_fixed_is_told_with_its_place() -> None:
+    text = """\
+admin: {{bind: "127.0.0.1:0"}}
+clusters:
+  u: {{endpoints: ["127.0.0.1:1"], listen: "127.0.0.1:{port}"}}
+listeners:
+  a: {{bind: "127.0.0.1:{other}", routes: [{{to: u}}]}}
+  b: {{mode: {mode}, bind: "127.0.0.1:0", routes: [{{to: u}}]}}
+access_log: {log}
+"""
+    async with running(text.format(port=0, other=0, mode="http", log="off")) as app:
+        changed = text.format(port=1, other=2, mode="forward", log="stdout")
+        Path(app.path).write_text(changed)
+        errors = await app.reload()
+    assert errors == [
+        f"{app.path}:{place}: changed while running (restart required)"
+        for place in (
+            "3:43: clusters.u.listen",
+            "5:13: listeners.a.bind",
+            "6:13: listeners.b.mode",
+            "7:13: access_log",
+        )
+    ]
+
+
 @pytest.mark.parametrize("bad", ["clusters: [", "", "listeners: {}\nclusters: {}\nx: 1\n", "\x00", "a: &a [*a]"])
 async def test_a_broken_file_changes_nothing(http_service: HttpService, bad: str) -> None:
     async with running(config([http_service.address])) as app, session(app) as client:
