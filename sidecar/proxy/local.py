@@ -26,13 +26,21 @@ def send_failure(exchange: "Exchange", failure: Failure) -> None:
         # A route that kept the client out: nothing tells it from the route's own answers.
         refusals = exchange.runtime.refusals
         refusals[reason] = refusals.get(reason, 0) + 1
-    # What is wrong with what the endpoint that was tried last speaks.
-    detail = exchange.tried[-1].trouble if failure is Failure.CONNECT_FAILED and exchange.tried else ""
+    detail = _detail(exchange, failure)
     if exchange.grpc:
         exchange.status, exchange.code = 200, reply.grpc_code_of(failure)
         exchange.stream.send_head(reply.grpc_reply(failure, name, exchange.number, notes(exchange), detail), True)
     else:
         _send(exchange, *reply.http_reply(failure, name, exchange.number, notes(exchange), detail))
+
+
+def _detail(exchange: "Exchange", failure: Failure) -> str:
+    """What a message says beyond the failure's own words."""
+    if failure is Failure.CONNECT_FAILED and exchange.tried:
+        return exchange.tried[-1].trouble  # what is wrong with what that endpoint speaks
+    if failure is Failure.BAD_REQUEST and exchange.head.method == b"CONNECT":
+        return "CONNECT is for listeners with mode: forward"
+    return ""
 
 
 def refuse_by_a_bug(runtime: Runtime, stream: Any, head: RequestHead) -> None:

@@ -4,7 +4,7 @@ each with what was decided about it and why."""
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.model.outcome import Failure
@@ -21,6 +21,9 @@ _KEPT: Final = 100
 _SLOW_SECONDS: Final = 1.0
 # From so many requests on a cluster's own p99 says what is slow there.
 _ENOUGH: Final = 100
+
+# How many of the endpoints with open breakers are named.
+_NAMED: Final = 16
 
 KINDS: Final = ("failed", "retried", "slow")
 
@@ -88,9 +91,10 @@ def _record(exchange: "Exchange", kind: str, time: datetime) -> dict[str, Any]:
     tries.sort(key=lambda each: each.number)  # of two at once either may have ended first
     cluster = exchange.cluster
     record = {"kind": kind, **entry(exchange, time)}
-    record["why"] = _why(exchange, tries)
+    refused = _refused(exchange)
+    record["why"] = _why(exchange, tries, refused)
     record["tries"] = [_try(exchange, each) for each in tries]
-    record["breaker_refused"] = [endpoint.name for endpoint in exchange.refused]
+    record["breaker_refused"] = refused
     if cluster is not None:
         record["retry_budget_remaining"] = round(cluster.budget.remaining(exchange.runtime.turn.now), 1)
     return record
@@ -111,14 +115,23 @@ def _try(exchange: "Exchange", attempt: "Attempt") -> dict[str, Any]:
     }
 
 
-def _why(exchange: "Exchange", tries: "list[Attempt]") -> str:
+def _refused(exchange: "Exchange") -> list[str]:
+    """Whose breakers did not let the request in. An open breaker is not asked: where all
+    are, the first of them stand for themselves."""
+    refused = exchange.refused
+    if not refused and exchange.failure is Failure.BREAKER_OPEN and exchange.cluster is not None:
+        refused = tuple(islice((each for each in exchange.cluster.endpoints if each.breaker.state), _NAMED))
+    return [endpoint.name for endpoint in refused]
+
+
+def _why(exchange: "Exchange", tries: "list[Attempt]", refused: list[str]) -> str:
     """The same in one line, for people."""
     parts = [
         f"try {each.number}{' (hedge)' if each.is_hedge else ''} at {each.endpoint.name}: {_outcome(each)}"
         for each in tries
     ]
-    if exchange.refused:
-        parts.append(f"breaker refused {', '.join(endpoint.name for endpoint in exchange.refused)}")
+    if refused:
+        parts.append(f"breaker refused {', '.join(refused)}")
     if exchange.skipped is not None:
         parts.append(f"no further try: {exchange.skipped.value}")
     if exchange.failure is not None and not (tries and tries[-1].failure is exchange.failure):

@@ -217,5 +217,6 @@ def test_connect_is_for_forward_listeners() -> None:
     world = World(1)
     client = world.request("CONNECT", "", authority=b"users.internal:443", end=False)
     assert (client.status, client.got(b"x-sidecar-error")) == (400, b"bad_request")
+    assert b"CONNECT is for listeners with mode: forward" in client.body
     assert not world.connector.dials
     world.at_rest()

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from sidecar.model.outcome import Failure, Skipped, Verdict
+from sidecar.policy.breaker import OPEN
 from sidecar.telemetry.notable import Notable
 from tests.telemetry.parts import Ended, Parts
 
@@ -61,6 +62,18 @@ def test_a_retried_request_says_why(parts: Parts) -> None:
     assert record["why"] == (
         "try 1 at 10.0.0.1:80: reset; try 2 at 10.0.0.2:80: status 200; breaker refused 10.0.0.2:80"
     )
+
+
+def test_where_all_breakers_are_open_they_are_named(parts: Parts) -> None:
+    notable = Notable()
+    users = parts.cluster("users", *ADDRESSES)
+    for endpoint in users.endpoints:
+        endpoint.breaker.state = OPEN
+    notable.finished(Ended(parts, users).end(status=503, failure=Failure.BREAKER_OPEN, answered=False))
+
+    (record,) = notable.latest(10)
+    assert record["breaker_refused"] == list(ADDRESSES)
+    assert record["why"] == "breaker refused 10.0.0.1:80, 10.0.0.2:80; answered with breaker_open"
 
 
 def test_a_failed_request_names_the_decision_against_another_try(parts: Parts) -> None:
