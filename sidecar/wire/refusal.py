@@ -16,6 +16,12 @@ _SECONDS = 1.0
 _LINGER_SECONDS = 0.25
 _LONGEST = 1 << 20
 
+# Which limit it was that there is no place for one more client.
+_WHICH = {
+    "ceiling": "clients at one time, by overload.max_connections or the limit on open files",
+    "listener": "clients at one time, by max_connections of the listener",
+}
+
 
 class Refusal(asyncio.Protocol):
     """Answers the first bytes of HTTP/1 with a 503 and closes.
@@ -25,10 +31,11 @@ class Refusal(asyncio.Protocol):
     come again at once after one that was opened and ended by a GOAWAY.
     """
 
-    __slots__ = ("_answered", "_dropped", "_runtime", "_token", "_transport", "_wordless")
+    __slots__ = ("_answered", "_dropped", "_reason", "_runtime", "_token", "_transport", "_wordless")
 
     def __init__(self, runtime: Runtime, reason: str, wordless: bool = False) -> None:
         self._runtime = runtime
+        self._reason = reason
         self._wordless = wordless
         self._transport: Any = None
         self._answered = False
@@ -57,7 +64,7 @@ class Refusal(asyncio.Protocol):
         if kind_of(data) != "http1":
             transport.abort()
             return
-        transport.write(_answer(data.startswith(b"HEAD ")))
+        transport.write(_answer(self._reason, data.startswith(b"HEAD ")))
         if data.endswith(b"\r\n\r\n"):
             transport.close()  # that was all, most likely
             return
@@ -78,7 +85,7 @@ class Refusal(asyncio.Protocol):
         self._runtime.places.refusing_ended()
 
 
-def _answer(bodyless: bool) -> bytes:
-    head, body = http_reply(Failure.PRESSURE, "", 0, [])
+def _answer(reason: str, bodyless: bool) -> bytes:
+    head, body = http_reply(Failure.PRESSURE, "", 0, [], _WHICH.get(reason, ""))
     data = h1.encode_response(ResponseHead(head.status, head.headers, len(body)), False, False, b"close")[0]
     return data if bodyless else data + body

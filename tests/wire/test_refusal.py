@@ -13,11 +13,11 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Refused:
-    def __init__(self, wordless: bool = False) -> None:
+    def __init__(self, wordless: bool = False, reason: str = "ceiling") -> None:
         self.runtime = cast(Any, FakeRuntime())
         self.runtime.places = self.places = Places()
         self.transport = FakeTransport()
-        self.refusal = Refusal(self.runtime, "ceiling", wordless)
+        self.refusal = Refusal(self.runtime, reason, wordless)
         self.refusal.connection_made(self.transport)
 
 
@@ -32,6 +32,20 @@ def test_http1_gets_a_503_and_the_end() -> None:
     assert b"content-length: %d" % len(body) in head
     assert refused.transport.closing
     assert not refused.transport.aborted
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("ceiling", b"overload.max_connections or the limit on open files"),
+        ("listener", b"max_connections of the listener"),
+        ("pressure", b"the sidecar is short of resources\""),
+    ],
+)
+def test_the_answer_says_which_limit_it_was(reason: str, said: bytes) -> None:
+    refused = Refused(reason=reason)
+    refused.refusal.data_received(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert said in refused.transport.take()
 
 
 def test_head_gets_no_body() -> None:
