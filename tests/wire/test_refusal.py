@@ -39,7 +39,7 @@ def test_http1_gets_a_503_and_the_end() -> None:
     [
         ("ceiling", b"overload.max_connections or the limit on open files"),
         ("listener", b"max_connections of the listener"),
-        ("pressure", b"the sidecar is short of resources\""),
+        ("pressure", b'the sidecar is short of resources"'),
     ],
 )
 def test_the_answer_says_which_limit_it_was(reason: str, said: bytes) -> None:
