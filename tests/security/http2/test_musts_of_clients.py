@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from struct import pack
 
 import pytest
@@ -207,16 +208,15 @@ async def test_what_a_client_must_not_do_is_answered_as_the_rfc_asks(case: Case,
         peer.close()
 
 
-async def test_data_beyond_the_window_of_a_stream_ends_the_stream_alone() -> None:
+async def test_data_beyond_the_window_of_a_stream_ends_the_stream_alone(socket_folder: Path) -> None:
     # RFC 9113 6.9.1. The server takes nothing, so that at some time no window is given back any more:
-    # its small buffer and the kernel's on our side are full long before the client has sent all.
-    with socket.socket() as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.bind(("127.0.0.1", 0))
+    # the buffer of a unix socket, which does not grow, is full long before the client has sent all.
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(socket_folder / "deaf"))
         deaf.listen()
         config = f"""
         admin: {{bind: "127.0.0.1:0"}}
-        clusters: {{web: {{endpoints: ["127.0.0.1:{deaf.getsockname()[1]}"], protocol: http1}}}}
+        clusters: {{web: {{endpoints: ["unix:{socket_folder}/deaf"], protocol: http1}}}}
         listeners: {{in: {{bind: "127.0.0.1:0", routes: [{{to: web}}]}}}}
         """
         async with running(config) as app:
