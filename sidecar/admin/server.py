@@ -7,6 +7,7 @@ are rendered in pieces, lists are bounded.
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -36,6 +37,9 @@ _BODY_BYTES: Final = 4096
 _STOP_SECONDS: Final = 1.0
 _BACKLOG: Final = 128
 _ENDPOINT: Final = "/api/clusters/{name}/endpoints/{address:.+}"
+
+# From 3.13 on a server's end removes its path, which may be the next process's by then.
+_KEEP_PATH: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,14 +89,12 @@ async def start(operations: Operations, address: Address, inherited: socket.sock
 
 async def _listen(guard: Guard, address: Address, mode: str, inherited: socket.socket | None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
+    if address.unix:
+        listening = inherited or bound_socket(address, int(mode, 8))
+        return await loop.create_unix_server(guard, sock=listening, backlog=_BACKLOG, **_KEEP_PATH)
     if inherited is not None:
-        create: Any = loop.create_unix_server if address.unix else loop.create_server
-        started: asyncio.Server = await create(guard, sock=inherited, backlog=_BACKLOG)
-        return started
-    if not address.unix:
-        return await loop.create_server(guard, address.host, address.port, reuse_address=True, backlog=_BACKLOG)
-    listening = bound_socket(address, int(mode, 8))
-    return await loop.create_unix_server(guard, sock=listening, backlog=_BACKLOG)
+        return await loop.create_server(guard, sock=inherited, backlog=_BACKLOG)
+    return await loop.create_server(guard, address.host, address.port, reuse_address=True, backlog=_BACKLOG)
 
 
 def application(operations: Operations, guard: Guard | None = None) -> web.Application:
