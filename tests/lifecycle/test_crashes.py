@@ -16,7 +16,8 @@ import pytest
 
 from sidecar.app import App
 from sidecar.codec import h1
-from sidecar.lifecycle.crashes import Crashes
+from sidecar.lifecycle.crashes import Crashes, place_of
+from sidecar.model.head import RequestHead
 from sidecar.model.meters import Histogram
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.budget import Budget
@@ -261,6 +262,30 @@ def test_each_bug_is_logged_and_none_fills_the_disk(capsys: pytest.CaptureFixtur
     clock.now += 10
     assert told(_raised(_one)) == 1
     assert runtime.internal_errors == 102
+
+
+def test_bugs_behind_the_parser_are_told_apart() -> None:
+    class Sink:
+        on_message_head: Any = staticmethod(lambda head, end: None)
+        on_message_end: Any = staticmethod(lambda trailers: _other())
+
+        @staticmethod
+        def on_message_data(data: bytes, end: bool) -> None:
+            _one()
+
+    def place(answer: bytes) -> str:
+        sink: Any = Sink()
+        decoder = h1.ResponseDecoder(sink)
+        decoder.expect(RequestHead(b"GET", b"/", b"a", []))
+        try:
+            decoder.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + answer)
+        except BugError as error:
+            return place_of(error)
+        raise AssertionError("it does not raise")
+
+    # Given two bugs that llhttp calls: each is its own place, in our code
+    assert place(b"3\r\nabc\r\n") == place_of(_raised(_one))
+    assert place(b"0\r\n\r\n") == place_of(_raised(_other))
 
 
 def _one() -> None:

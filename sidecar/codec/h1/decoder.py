@@ -194,9 +194,8 @@ class Decoder:
             reason = error.__context__
             if isinstance(reason, HeadEnds):
                 return self._behind_head(data[self._head_end(data) if end is None else end :])
-            if isinstance(reason, H1Error):
-                raise reason from None
-            raise error
+            # What a callback raised: our own refusal, or a bug, of which llhttp's error hides the place.
+            raise (error if reason is None else reason) from None
         raise H1Error(str(error)) from None
 
     def _count(self, data: bytes) -> bytes:
