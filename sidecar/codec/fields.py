@@ -29,6 +29,7 @@ PROTECTED = frozenset(
         b"content-range",
         b"content-type",
         b"cookie",
+        b"expect",
         b"forwarded",
         b"host",
         b"idempotency-key",
@@ -41,7 +42,12 @@ _PROTECTED_PREFIXES = (b"x-forwarded-", b"x-sidecar-")
 
 # Fields that may not come in a trailer section (RFC 9110 6.5.1): framing, routing
 # and authentication. What we say of a failure may: a gRPC call ends with it.
-_NOT_IN_TRAILERS = HOP_BY_HOP | PROTECTED | {b"set-cookie", b"trailer", b"x-sidecar-attempt", b"x-sidecar-priority"}
+_NOT_IN_TRAILERS = (
+    HOP_BY_HOP
+    | PROTECTED
+    | {b"set-cookie", b"trailer", b"www-authenticate", b"proxy-authenticate"}
+    | {b"x-sidecar-attempt", b"x-sidecar-priority"}
+)
 
 
 def protected(name: bytes) -> bool:
@@ -51,4 +57,5 @@ def protected(name: bytes) -> bool:
 
 def fit_for_trailers(name: bytes) -> bool:
     """Whether a field may come in a trailer section."""
+    name = name.replace(b"_", b"-")  # as variables of CGI and WSGI both are spelled alike
     return name not in _NOT_IN_TRAILERS and not name.startswith(b"x-forwarded-")

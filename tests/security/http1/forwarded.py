@@ -75,6 +75,14 @@ CHUNKED: Final[dict[str, Forwarded]] = {
     "trailers that describe the body": chunked(
         b"0\r\nContent-Type: x\r\nContent-Encoding: y\r\nContent-Range: z\r\n\r\n", b"0\r\n\r\n"
     ),
+    "trailers that ask to authenticate": chunked(
+        b"0\r\nWWW-Authenticate: Basic\r\nProxy-Authenticate: Basic\r\nExpect: 100-continue\r\n\r\n", b"0\r\n\r\n"
+    ),
+    # What becomes a variable of CGI or WSGI has both spelled alike.
+    "trailers with underscores in their names": chunked(
+        b"0\r\nContent_Length: 9\r\nTransfer_Encoding: x\r\nX_Forwarded_For: 9.9.9.9\r\nX_T: 1\r\n\r\n",
+        b"0\r\nx_t: 1\r\n\r\n",
+    ),
     "trailers of the sidecar's own": chunked(
         b"0\r\nX-Sidecar-Priority: critical\r\nX-Sidecar-Attempt: 9\r\n\r\n", b"0\r\n\r\n"
     ),
@@ -220,6 +228,7 @@ HOP_BY_HOP: Final[dict[str, Forwarded]] = {
             b"X-Real-Ip: 10.0.0.1",
             b"Via: 1.1 a",
             b"Idempotency-Key: x",
+            b"Expect: 100-continue",
             b"X-Sidecar-Priority: critical",
             b"X-Sidecar-Attempt: 2",
         )

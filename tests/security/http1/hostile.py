@@ -92,6 +92,14 @@ FRAMING: Final[dict[str, Hostile]] = {
     "gzip as a coding": refused(LINE + b"Transfer-Encoding: gzip\r\n\r\nok"),
     "gzip, chunked": refused(LINE + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     "xchunked": refused(LINE + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+    # llhttp does not know it, and would pass the chunks on as they are, to the end of the connection.
+    "chunked, and a tab": refused(LINE + b"Transfer-Encoding: chunked\t\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+    "chunked, a tab, and Connection: close": Hostile(
+        Script(LINE + b"Connection: close\r\nTransfer-Encoding: chunked\t\r\n\r\n2\r\nok\r\n0\r\n\r\n", ends=True),
+        200,
+        None,
+    ),
+    "chunked, and a space": told(LINE + b"Transfer-Encoding: chunked \r\n\r\n2\r\nok\r\n0\r\n\r\n", kept=True),
     "two codings": refused(LINE + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n"),
     "a wrong chunk size": cut(TE + b"2\r\nok\r\nx\r\n"),
     "a space behind a chunk size": cut(TE + b"2\r\nok\r\n2 \r\nok\r\n0\r\n\r\n"),

@@ -103,9 +103,11 @@ async def test_after_a_refusal_what_is_no_request_is_refused_too(ahead: bytes) -
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
         b"HTTP/1.0 101 Switching Protocols\r\nConnection: close\r\nUpgrade: websocket\r\n\r\n",
+        SWITCH.replace(b"websocket", b"h2c"),
+        SWITCH.replace(b"websocket", b"websocket, h2c"),
         b"\x81\x05hello" + SWITCH,
     ],
-    ids=["without its fields", "without Connection", "HTTP/1.0", "behind other bytes"],
+    ids=["without its fields", "without Connection", "HTTP/1.0", "h2c", "h2c as well", "behind other bytes"],
 )
 async def test_a_101_that_is_none_opens_no_tunnel(answer: bytes) -> None:
     async with asked(answer, b"raw") as (server, reader, _):
