@@ -302,6 +302,8 @@ class TlsLayer(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self._closing = True
+        if not self._open:
+            self._deaf = True  # it is not the peer that left
         if self._raw is not None:
             self._raw.abort()
 

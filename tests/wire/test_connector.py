@@ -369,6 +369,25 @@ def test_a_server_that_speaks_no_tls(tmp_path: Path) -> None:
     on_uvloop(body)
 
 
+def test_a_tls_server_that_says_nothing_has_failed_once(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        gone = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+            gone.set()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            pool = Pool(at(server.sockets[0].getsockname()[1]), "http1", trusting(Authority(tmp_path).path))
+            assert await world.dial(pool, 0.05) is Failure.CONNECT_TIMEOUT
+            await asyncio.wait_for(gone.wait(), 5)
+        failed = {key: count for key, count in world.runtime.tls.errors.items() if count}
+        assert failed == {("upstream", "timeout"): 1}
+
+    on_uvloop(body)
+
+
 def test_the_address_is_the_name_when_none_is_given(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "127.0.0.1")
 
