@@ -164,7 +164,7 @@ class Cluster:
                 endpoint.cost_at = 0.0
                 if self._usable:
                     endpoint.ready_since = now
-        back = self._called_back(usable, now)
+        panic, back = self._called_back(usable, now)
         for endpoint in back:
             if endpoint not in known:
                 endpoint.cost_at = 0.0
@@ -179,8 +179,8 @@ class Cluster:
         # The next priority is used only when this one has nobody left.
         self._preferred = tuple(endpoint for endpoint in usable if endpoint.priority == best)
         self.balancer.update(self._preferred)
-        if self.panic != bool(back):
-            self._set_panic(bool(back))
+        if self.panic != panic:
+            self._set_panic(panic)
 
     # Who is out, and when that is too many.
 
@@ -218,17 +218,19 @@ class Cluster:
         share = self.ejection.policy.max_ejected
         return out > max(1, int(share * of + 1e-9)) or (out == of and share < 1.0)
 
-    def _called_back(self, usable: Collection[Endpoint], now: float) -> tuple[Endpoint, ...]:
-        """When too many of those who would be balanced over are out: who is used all the
-        same. An open breaker has its own word, and so has an operator."""
+    def _called_back(self, usable: Collection[Endpoint], now: float) -> tuple[bool, tuple[Endpoint, ...]]:
+        """Whether too many of those who would be balanced over are out, and not by breakers
+        alone; then also who is used all the same. An open breaker has its own word, and so has
+        an operator: those who are called back and fail do not end a panic."""
         there = [endpoint for endpoint in self.endpoints if endpoint.drained_until <= now]
         best = min((endpoint.priority for endpoint in usable), default=None)
         group = [endpoint for endpoint in there if best is None or endpoint.priority == best]
         out = [endpoint for endpoint in group if not endpoint.usable(now)]
         self.out_of = (len(out), len(group))
         if not out or not self._too_many(*self.out_of):
-            return ()
-        return tuple(endpoint for endpoint in out if endpoint.breaker.state != OPEN)
+            return False, ()
+        panic = any(endpoint.ejected or not endpoint.healthy for endpoint in out)
+        return panic, tuple(endpoint for endpoint in out if endpoint.breaker.state != OPEN)
 
     def _set_panic(self, panic: bool) -> None:
         self.panic = panic

@@ -293,6 +293,22 @@ def test_open_breakers_are_heeded_in_a_panic_too() -> None:
     assert world.cluster.panic
 
 
+def test_who_is_called_back_and_fails_does_not_end_the_panic() -> None:
+    # Given three of four that are gone, as their checks say
+    world = world_of(4, breaker={})
+    for index in range(3):
+        world.cluster.set_health(world.endpoints[index], False)
+    # When they are used all the same, and their breakers open and probe
+    for index in range(3):
+        world.open_breaker(index)
+    # Then it is the same panic, and no other one for each probe
+    assert usable(world) == ["e3"]
+    world.after(1.1)
+    assert usable(world) == ["e0", "e1", "e2", "e3"]
+    assert told(world, "panic") == [{"cluster": "users", "panic": True, "out": 3, "of": 4}]
+    assert (world.cluster.panic, world.cluster.panics) == (True, 1)
+
+
 def test_all_breakers_open_is_no_panic_but_an_answer() -> None:
     world = world_of(3, breaker={})
     for index in range(3):
