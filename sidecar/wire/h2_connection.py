@@ -145,6 +145,7 @@ class H2Connection(Guarded):
             self._lose_streams()
             self._lost()
         finally:
+            self._watch.close()
             self.turn.end()
 
     # From the turn.

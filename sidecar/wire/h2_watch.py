@@ -87,6 +87,11 @@ class Watch:
         self._seen: dict[int, bool] = {}
         self._received = 0
 
+    def close(self) -> None:
+        """The connection is gone. It is let go: it has this as well, and what it still holds, answers
+        that no window took among it, would be left to the garbage collector."""
+        del self._connection
+
     def ended(self, stream_id: int, by_peer: bool) -> bool:
         """A stream has ended by RST_STREAM: the peer's, or ours or the library's own.
         False when that was known."""
