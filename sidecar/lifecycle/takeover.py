@@ -175,6 +175,7 @@ class Predecessor:
         self._accepting: asyncio.Task[None] | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._asking: Channel | None = None  # who is taking over
+        self._waits = False  # that one is not ready yet
         self._ending = False
         self._handed_over = False
 
@@ -225,13 +226,15 @@ class Predecessor:
             await self._send_sockets(channel)
             if self._ending:
                 await channel.send({"ending": True})
+            self._waits = True
             await _expect(channel, "ready", _READY_SECONDS)
+            self._waits = False
             await channel.send({"go": True})
             serving = await _expect(channel, "serving", _ANSWER_SECONDS)
             if not isinstance(serving, list):
                 raise ChannelError(f"it serves {serving}, which are no names")
         finally:
-            self._asking = None
+            self._asking, self._waits = None, False
         self._handed_over = True
         self._on_event("handed_over", {"pid": pid, "version": theirs})
         self._on_handed_over(pid, [str(name) for name in serving])
@@ -259,8 +262,11 @@ class Predecessor:
         """This process ends: who is taking over has to do so now, and gets a moment for it."""
         self._ending = True
         if self._asking is not None:
-            with contextlib.suppress(OSError):
-                await self._asking.send({"ending": True})
+            # Behind `go` nobody would read it, and what is unread when the successor hangs up
+            # destroys its own last message (ECONNRESET).
+            if self._waits:
+                with contextlib.suppress(OSError):
+                    await self._asking.send({"ending": True})
             await asyncio.wait(self._serving, timeout=_ENDING_SECONDS)
 
     async def close(self) -> None:

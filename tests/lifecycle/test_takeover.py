@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from sidecar.lifecycle.channel import Channel, listen
-from sidecar.lifecycle.takeover import TakeoverError, claim
+from sidecar.lifecycle.takeover import Predecessor, TakeoverError, claim
 from tests.interop.setups import TIMEOUT
 from tests.lifecycle.reconnecting import Callers, calling
 from tests.support.grpc_service import GrpcService
@@ -214,6 +214,28 @@ async def test_who_waits_accepts_when_the_old_one_is_killed(generations: Generat
             await load.more(5)
             load.stop()
     assert_none_failed(load, at_least=10)
+
+
+async def test_an_end_behind_go_is_not_told(socket_folder: Path) -> None:
+    # Given a predecessor that has said go, and ends before its successor serves
+    path = str(socket_folder / "takeover.sock")
+    states: list[str] = []
+    handed: list[int] = []
+    predecessor = Predecessor("1", list, lambda state, _: states.append(state), lambda pid, names: handed.append(pid))
+    predecessor.open(path)
+    successor = await claim(path, "2")
+    assert successor is not None
+    with successor.own:
+        assert await successor.may_go()
+        ending = asyncio.ensure_future(predecessor.end())
+        await asyncio.sleep(0)
+        # When the successor serves, and hangs up
+        await successor.serving([])
+        await ending
+        await predecessor.close()
+    # Then that was heard
+    assert (states, handed) == (["asked", "handed_over"], [os.getpid()])
+    assert Path(path).exists()
 
 
 async def test_who_was_refused_while_it_waited_does_not_take_over(socket_folder: Path) -> None:
