@@ -126,18 +126,29 @@ def _admin_options(command: Callable[..., None]) -> Callable[..., None]:
 def status(admin: str | None, token_file: str | None, watch: bool, as_json: bool) -> None:
     """Show clusters, endpoints, breakers and load as a table."""
     api = admin_api(admin, token_file)
-    if as_json:
-        click.echo(json.dumps(call_admin(api, "GET", "/api/clusters"), indent=2))
-        return
     from rich.console import Console
     from rich.live import Live
 
     # Off a terminal there is no width to fit into: no name may be cut.
     console = Console(width=None if sys.stdout.isatty() else 160)
+
+    def show() -> None:
+        found = call_admin(api, "GET", "/api/clusters")
+        if as_json:
+            click.echo(json.dumps(found, indent=2))
+        else:
+            console.print(status_table(found))
+        sys.stdout.flush()
+
     if not watch:
-        console.print(status_table(call_admin(api, "GET", "/api/clusters")))
+        show()
         return
     try:
+        if as_json or not sys.stdout.isatty():
+            # Nothing can be drawn over: one after the other.
+            while True:
+                show()
+                time.sleep(1)
         with Live(console=console, auto_refresh=False) as live:
             while True:
                 live.update(status_table(call_admin(api, "GET", "/api/clusters")), refresh=True)

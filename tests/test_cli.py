@@ -249,6 +249,22 @@ class TestStatus:
     def test_as_json(self, admin: Admin) -> None:
         assert json.loads(run("status", "--admin", f"{admin.url}/", "--json").stdout) == CLUSTERS
 
+    @pytest.mark.parametrize(("as_json", "word"), [([], "10.0.0.1:50051"), (["--json"], '"clusters": [')])
+    def test_watched_off_a_terminal_each_look_is_printed(
+        self, admin: Admin, monkeypatch: pytest.MonkeyPatch, as_json: list[str], word: str
+    ) -> None:
+        waits = iter([None, KeyboardInterrupt])
+
+        def sleep(seconds: float) -> None:
+            if (ends := next(waits)) is not None:
+                raise ends
+
+        monkeypatch.setattr("sidecar.cli.time.sleep", sleep)
+        result = run("status", "--admin", admin.url, "--watch", *as_json)
+        assert result.exit_code == 0
+        assert len(admin.seen) == 2
+        assert result.stdout.count(word) == 2
+
     def test_the_environment_names_the_admin(self, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SIDECAR_ADMIN", admin.url.removeprefix("http://"))
         # Through a proxy nothing would come back from here.
