@@ -94,7 +94,7 @@ class Rewrite(Section):
     """What the service is asked instead."""
 
     prefix: Path | None = Field(None, description="Stands instead of the matched prefix or path.")
-    host: Host | None = Field(None, description="The authority that the service sees.")
+    host: Authority | None = Field(None, description="The authority that the service sees, with :port if it is to.")
 
     @model_validator(mode="after")
     def _something(self) -> "Rewrite":

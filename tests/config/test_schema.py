@@ -153,7 +153,7 @@ def test_a_route_in_full() -> None:
               - match: {host: Users.Internal, prefix: /v1, methods: [GET], headers: {X-Beta: "1", b: {present: false}}}
                 to: {u: 90, v: 10}
                 timeout: 2s
-                rewrite: {prefix: /, host: other}
+                rewrite: {prefix: /, host: "other:8443"}
                 headers: {request: {set: {X-A: b}, remove: [X-C]}}
               - match: {host: [a.b, '*.c'], grpc: pkg.S/M}
                 name: mine
@@ -166,6 +166,8 @@ def test_a_route_in_full() -> None:
     assert (first.match.headers["x-beta"].value, first.match.headers["b"].present) == ("1", False)
     assert (first.to, second.to) == ({"u": 90, "v": 10}, {"v": 1})
     assert second.match.grpc == "/pkg.S/M"
+    assert first.rewrite is not None
+    assert (first.rewrite.prefix, first.rewrite.host) == ("/", "other:8443")
     assert first.headers is not None
     assert (first.headers.request.set, first.headers.request.remove) == ({"x-a": "b"}, ["x-c"])
 
@@ -185,6 +187,7 @@ def test_a_route_in_full() -> None:
         ("to: u, match: {methods: []}", "match.methods", "needs at least 1"),
         ("to: u, match: {host: []}", "match.host", "needs at least 1"),
         ("to: u, rewrite: {}", "rewrite", "needs prefix or host"),
+        ("to: u, rewrite: {host: '*.example.com'}", "rewrite.host", "'*.example.com' is no host"),
         ("to: u, rewrite: {prefix: /x}", "", "a new prefix needs something to stand for"),
         ("to: u, timeout: 1s, timeouts: {request: 2s}", "", "timeout and timeouts.request say the same thing"),
         ("to: u, headers: {request: {set: {connection: x}}}", "headers.request.set.connection", "belongs to"),
