@@ -273,7 +273,7 @@ def _check_fields(fields: Headers, hop: frozenset[bytes]) -> None:
 
 
 def _check_response(headers: tuple[Header, ...], end: bool, method: bytes) -> None:
-    head = h2.response_head(headers, end, method == b"HEAD")
+    head = h2.response_head(headers)
     if head is None or h2.oversized(headers):
         return
     assert 100 <= head.status <= 999
@@ -294,7 +294,7 @@ def _check_response(headers: tuple[Header, ...], end: bool, method: bytes) -> No
         if error.status != 431:  # our own client's limits are lower over HTTP/1.1
             raise
         return
-    decoder.eof()
+    assert not decoder.until_close, "only the end of the connection ends the answer"
     kind, status, fields, _ = heard.lines[0]
     assert (kind, status) == ("head", head.status)
     assert [line[0] for line in heard.lines].count("end") == 1, "the answer does not end once"
@@ -304,7 +304,7 @@ def _check_response(headers: tuple[Header, ...], end: bool, method: bytes) -> No
 
 
 def _check_informational(headers: tuple[Header, ...]) -> None:
-    head = h2.response_head(headers, False)
+    head = h2.response_head(headers)
     if head is None:
         return
     heard = Answered()
@@ -323,7 +323,7 @@ def _answered(head: ResponseHead, end: bool, method: bytes) -> tuple[int, Header
     server.receive_data(client.data_to_send())
     server.send_response(stream_id, h2.response_fields(head), end_stream=end)
     ((_, headers, _),) = _hear(client, [bytes(server.data_to_send())])
-    again = h2.response_head(headers, end, method == b"HEAD")
+    again = h2.response_head(headers)
     assert again is not None
     return again.status, _meaning(again.headers)
 

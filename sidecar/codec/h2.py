@@ -310,11 +310,9 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
 class ReceivedResponse(ResponseHead):
     """A response as it came over HTTP/2, looked into when somebody asks."""
 
-    __slots__ = ("end",)
+    __slots__ = ()
 
     __init__ = object.__init__  # response_head fills it
-
-    end: bool  # whether the message ends with it
 
     @property
     def headers(self) -> Headers:  # type: ignore[override]
@@ -324,24 +322,20 @@ class ReceivedResponse(ResponseHead):
 
     @property
     def length(self) -> int | None:  # type: ignore[override]
-        """The Content-Length; without one, 0 where there is no body and else None."""
+        """The Content-Length, or None: where there is no body HTTP/2 says so beside the head, and
+        HTTP/1.1 has to say it in the head."""
         declared = get(self.headers, b"content-length")
-        if declared is not None:
-            return int(declared)
-        return 0 if self.end else None
+        return None if declared is None else int(declared)
 
 
-def response_head(headers: tuple[Header, ...], end: bool, bodyless: bool = False) -> ResponseHead | None:
-    """The head in a received header list, or None when its status is none
-    (RFC 9110 15). `bodyless` says that it answers a HEAD: then no length means that
-    none is known."""
+def response_head(headers: tuple[Header, ...]) -> ResponseHead | None:
+    """The head in a received header list, or None when its status is none (RFC 9110 15)."""
     status = _STATUS_CODES.get(headers[0][1])
     if status is None:
         return None
     head: ReceivedResponse = ReceivedResponse()
     head.status = status
     head.fields = headers
-    head.end = end and not bodyless and status != 304
     return head
 
 

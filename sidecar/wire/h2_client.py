@@ -221,7 +221,7 @@ class H2ClientConnection(H2Connection):
                             if end:
                                 stream.remote_ended = True
                             headers = event.headers
-                            head = response_head(headers, end, stream.bodyless)
+                            head = response_head(headers)
                             if head is None or ((len(headers) > FEW_FIELDS or self._large) and oversized(headers)):
                                 self._not_a_response(stream)
                             else:
@@ -297,7 +297,7 @@ class H2ClientConnection(H2Connection):
     def _on_informational(self, event: InformationalResponseReceived) -> None:
         stream = self.streams.get(event.stream_id)
         if stream is not None and stream.receiver is not None:
-            head = response_head(event.headers, False)
+            head = response_head(event.headers)
             stream.interim = getattr(stream, "interim", 0) + 1
             if stream.interim > MAX_INTERIM or oversized(event.headers):
                 self._not_a_response(stream)

@@ -203,7 +203,7 @@ class H2ClientStream(H2Stream):
     """The upstream side: a request goes out, a response comes. A stream has no
     number, and the peer does not know of it, until `send_head`."""
 
-    __slots__ = ("bodyless", "followed", "interim")
+    __slots__ = ("followed", "interim")
 
     connection: "H2ClientConnection"
     interim: int  # 1xx heads that came; not set before the first, for nearly all streams have none
@@ -213,7 +213,6 @@ class H2ClientStream(H2Stream):
         self.id = 0
         self.receiver = receiver
         self.remote_ended = self.local_ended = self.answered = self.closed = self.paused = self.blocked = False
-        self.bodyless = False  # whether the request asked with HEAD
         self.followed = False  # more came right behind the head, and is told next
         self.held = self.queued = 0
 
@@ -226,7 +225,6 @@ class H2ClientStream(H2Stream):
         """The request head; it takes the next stream number."""
         if self.closed or self.id or self.local_ended:
             return
-        self.bodyless = head.method == b"HEAD"
         self.local_ended = end
         connection = self.connection
         if connection.closed:
