@@ -51,8 +51,9 @@ class Generations:
         self.config = config
         self.live: SidecarProcess
 
-    def make(self, config: str | None = None) -> SidecarProcess:
-        sidecar = SidecarProcess(self.folder, config or self.config)
+    def make(self, config: str | None = None, folder: Path | None = None) -> SidecarProcess:
+        """One more; in another folder its file is not the one that the live process watches."""
+        sidecar = SidecarProcess(folder or self.folder, config or self.config)
         self._processes.own(sidecar)
         return sidecar
 
@@ -200,12 +201,24 @@ async def test_who_waits_takes_over_at_once_when_the_old_one_ends(generations: G
     assert_none_failed(load, at_least=15)
 
 
-async def test_who_waits_accepts_when_the_old_one_is_killed(generations: Generations) -> None:
+async def test_who_waits_accepts_when_the_old_one_is_killed(generations: Generations, tmp_path: Path) -> None:
+    # Given a successor that has the sockets, for it asks the cluster that it waits for how it is
+    asked = asyncio.Event()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        writer.close()
+
     old = await generations.first()
-    with socket.socket() as nobody:
-        generations.live = generations.make(waiting_for(generations, nobody))
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as later:
+        spec = yaml.safe_load(generations.config)
+        address = f"127.0.0.1:{later.sockets[0].getsockname()[1]}"
+        spec["clusters"]["later"] = {"endpoints": [address], "health_check": {"http": {"path": "/"}}}
+        spec["wait_for"] = ["later"]
+        generations.live = generations.make(yaml.safe_dump(spec), tmp_path)
         generations.live.start()
-        await old.until(lambda child: said(child, "takeover", state="asked"))
+        await asyncio.wait_for(asked.wait(), 30)
+        # When the one before it is killed, then it accepts
         old.kill()
         await generations.live.until(lambda child: said(child, "takeover", state="taken_over"))
         async with under_load(old) as load:
