@@ -582,6 +582,12 @@ class Exchange(Waiting):
         if attempt is not None and attempt.committed and attempt.stream is not None and not attempt.finished:
             attempt.stream.resume()
 
+    def on_crowd(self) -> None:
+        """The client has many answers waiting: this one is to come in small pieces."""
+        attempt = self.attempt
+        if attempt is not None and attempt.stream is not None:
+            attempt.stream.read_little()
+
     def resume_request(self) -> None:
         """There is room again for what the client sends."""
         if self.upload is not None:

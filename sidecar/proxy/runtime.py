@@ -82,6 +82,7 @@ class Runtime:
         "abuse",
         "clock",
         "connections",
+        "crowds",
         "draining",
         "gate",
         "in_flight",
@@ -135,6 +136,8 @@ class Runtime:
         self.connections: dict[tuple[str, str], int] = {
             (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")
         }
+        # Clients with a crowd of answers that they do not take; see sidecar.wire.portion.
+        self.crowds = 0
         # Who hears of every exchange, and who only of those that are worth a note:
         # slow, failed or tried again.
         self.records: list[Records] = []

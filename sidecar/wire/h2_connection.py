@@ -19,7 +19,8 @@ from sidecar.model.outcome import Failure
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.gone import Gone
 from sidecar.wire.h2_guard import Guarded
-from sidecar.wire.h2_stream import LOW_WATER, H2Stream
+from sidecar.wire.h2_stream import HIGH_WATER, H2Stream
+from sidecar.wire.portion import CROWD, CROWDED_WATER
 from sidecar.wire.turn import BULK
 
 # How long the last bytes (a GOAWAY) may take to leave before the socket is cut.
@@ -50,6 +51,7 @@ class H2Connection(Guarded):
         "dirty",
         "draining",
         "h2",
+        "high_water",
         "newest",
         "runtime",
         "streams",
@@ -70,6 +72,7 @@ class H2Connection(Guarded):
         self.draining = False
         self.closed = False
         self.write_paused = False
+        self.high_water = HIGH_WATER  # what a stream may have waiting before it is to hold
         self._ending = False  # libnghttp2 is done: close once its output is written
         self._linger_token = 0
         # The highest number of a stream of ours, and that up to which the peer may know of them.
@@ -193,6 +196,7 @@ class H2Connection(Guarded):
     def block(self, stream: H2Stream) -> None:
         """Tell this stream when it may go on."""
         self._blocked[stream.id] = stream
+        self._see_crowd()
         # What is queued now may go out with the next flush.
         self._check[stream.id] = stream
 
@@ -292,6 +296,7 @@ class H2Connection(Guarded):
         if stream.blocked:
             stream.blocked = False
             self._blocked.pop(stream.id, None)
+            self._see_crowd()
         if self._stalled:
             self._stalled.pop(stream.id, None)
         if stream.held:
@@ -314,16 +319,30 @@ class H2Connection(Guarded):
             if not stream.blocked:
                 continue
             stream.queued = self.h2.queued_body_size(stream_id)
-            if stream.queued > LOW_WATER:
+            if stream.queued > self.high_water // 3:  # well below, so that it goes on for a while
                 continue
             stream.blocked = False
             del self._blocked[stream_id]
+            self._see_crowd()
             self._stalled.pop(stream_id, None)
             if stream.receiver is not None and not stream.local_ended:
                 try:
                     stream.receiver.on_writable()
                 except Exception as error:  # the streams after it hear of theirs
                     self._report(error, stream)
+
+    def _see_crowd(self) -> None:
+        """Let each of many answers that wait for one client hold less."""
+        before = self.high_water == CROWDED_WATER
+        crowded = len(self._blocked) >= (CROWD // 2 if before else CROWD) and self.side == "downstream"
+        if crowded != before:
+            self.high_water = CROWDED_WATER if crowded else HIGH_WATER
+            self.runtime.crowds += 1 if crowded else -1
+            if crowded:
+                for stream in self.streams.values():
+                    on_crowd = getattr(stream.receiver, "on_crowd", None)
+                    if on_crowd is not None:
+                        on_crowd()
 
     def _check_leak(self) -> None:
         """End the connection in peace before its receive window leaks away.

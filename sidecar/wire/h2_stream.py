@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # Bytes of one stream that may wait for the peer's window or the socket. Below the first read
 # of an endpoint on this machine (64 KiB), or a second would wait behind each of them.
 HIGH_WATER = 48 * 1024
-LOW_WATER = 16 * 1024
 
 
 class H2Stream:
@@ -84,7 +83,7 @@ class H2Stream:
                 connection.half_closed(self)
             return True
         self.queued = queued = self.queued + len(data)
-        if queued < HIGH_WATER and not connection.write_paused:
+        if queued < connection.high_water and not connection.write_paused:
             return True
         return not self._is_full()
 
@@ -129,7 +128,7 @@ class H2Stream:
         # stream that the peer reads fast is not stopped for nothing.
         connection.write_now()
         self.queued = connection.h2.queued_body_size(self.id)
-        if self.queued < HIGH_WATER and not connection.write_paused:
+        if self.queued < connection.high_water and not connection.write_paused:
             return False
         self.blocked = True
         connection.block(self)
@@ -215,6 +214,9 @@ class H2ClientStream(H2Stream):
         self.remote_ended = self.local_ended = self.answered = self.closed = self.paused = self.blocked = False
         self.followed = False  # more came right behind the head, and is told next
         self.held = self.queued = 0
+
+    def read_little(self) -> None:
+        """Its window bounds what it brings."""
 
     @property
     def may_get_data(self) -> bool:

@@ -160,6 +160,9 @@ class TunnelClientConnection(_Tunnel):
 
     __slots__ = ("idle_since", "owner", "used")
 
+    def read_little(self) -> None:
+        """What comes through it is never one of many answers that wait."""
+
     def __init__(self, runtime: Runtime, owner: Any) -> None:
         super().__init__(runtime)
         self.owner = owner

@@ -114,6 +114,7 @@ class FakeRuntime:
         self.refusals: list[int] = []
         self.slow: list[str] = []
         self.pressure = 0
+        self.crowds = 0
         self.gate: Any = None
         self.looks = Looks()
         self.abuse = Abuse(self.clock)
