@@ -20,7 +20,6 @@ from sidecar.proxy.runtime import Runtime
 from sidecar.wire.gone import Gone
 from sidecar.wire.h2_guard import Guarded
 from sidecar.wire.h2_stream import HIGH_WATER, H2Stream
-from sidecar.wire.portion import CROWD, CROWDED_WATER
 from sidecar.wire.turn import BULK
 
 # How long the last bytes (a GOAWAY) may take to leave before the socket is cut.
@@ -196,7 +195,7 @@ class H2Connection(Guarded):
     def block(self, stream: H2Stream) -> None:
         """Tell this stream when it may go on."""
         self._blocked[stream.id] = stream
-        self._see_crowd()
+        self._blocked_changed()
         # What is queued now may go out with the next flush.
         self._check[stream.id] = stream
 
@@ -281,6 +280,9 @@ class H2Connection(Guarded):
     def _after_flush(self) -> None:
         raise NotImplementedError
 
+    def _blocked_changed(self) -> None:
+        """One stream more has to hold, or one less."""
+
     def _lose_streams(self) -> None:
         """The connection is over: tell every stream that has not ended."""
         raise NotImplementedError
@@ -296,7 +298,7 @@ class H2Connection(Guarded):
         if stream.blocked:
             stream.blocked = False
             self._blocked.pop(stream.id, None)
-            self._see_crowd()
+            self._blocked_changed()
         if self._stalled:
             self._stalled.pop(stream.id, None)
         if stream.held:
@@ -323,26 +325,13 @@ class H2Connection(Guarded):
                 continue
             stream.blocked = False
             del self._blocked[stream_id]
-            self._see_crowd()
+            self._blocked_changed()
             self._stalled.pop(stream_id, None)
             if stream.receiver is not None and not stream.local_ended:
                 try:
                     stream.receiver.on_writable()
                 except Exception as error:  # the streams after it hear of theirs
                     self._report(error, stream)
-
-    def _see_crowd(self) -> None:
-        """Let each of many answers that wait for one client hold less."""
-        before = self.high_water == CROWDED_WATER
-        crowded = len(self._blocked) >= (CROWD // 2 if before else CROWD) and self.side == "downstream"
-        if crowded != before:
-            self.high_water = CROWDED_WATER if crowded else HIGH_WATER
-            self.runtime.crowds += 1 if crowded else -1
-            if crowded:
-                for stream in self.streams.values():
-                    on_crowd = getattr(stream.receiver, "on_crowd", None)
-                    if on_crowd is not None:
-                        on_crowd()
 
     def _check_leak(self) -> None:
         """End the connection in peace before its receive window leaks away.

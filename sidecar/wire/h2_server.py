@@ -31,8 +31,9 @@ from sidecar.proxy.reply import grpc_reply, http_reply
 from sidecar.proxy.route import is_grpc_head
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
-from sidecar.wire.h2_stream import H2ServerStream
+from sidecar.wire.h2_stream import HIGH_WATER, H2ServerStream
 from sidecar.wire.peer import peer_of
+from sidecar.wire.portion import CROWD, CROWDED_WATER
 
 Begin = Callable[[Any, RequestHead, bool], None]
 
@@ -370,6 +371,18 @@ class H2ServerConnection(H2Connection):
         self._forget(stream)
         if receiver is not None and not (stream.local_ended and stream.remote_ended):
             receiver.on_reset(Failure.CANCELLED)
+
+    def _blocked_changed(self) -> None:
+        """Let each of many answers that wait for this client hold less (see portion.py)."""
+        before = self.high_water == CROWDED_WATER
+        crowded = len(self._blocked) >= (CROWD // 2 if before else CROWD)
+        if crowded == before:
+            return
+        self.high_water = CROWDED_WATER if crowded else HIGH_WATER
+        self.runtime.crowds += 1 if crowded else -1
+        if crowded:
+            for receiver in self.receivers:
+                receiver.on_crowd()
 
     def _after_flush(self) -> None:
         if self._finishing and not self.closed:

@@ -160,14 +160,14 @@ class TunnelClientConnection(_Tunnel):
 
     __slots__ = ("idle_since", "owner", "used")
 
-    def read_little(self) -> None:
-        """What comes through it is never one of many answers that wait."""
-
     def __init__(self, runtime: Runtime, owner: Any) -> None:
         super().__init__(runtime)
         self.owner = owner
         self.used = 0
         self.idle_since = 0.0
+
+    def read_little(self) -> None:
+        """What comes through it is never one of many answers that wait."""
 
     def open(self, receiver: Receiver) -> "TunnelClientConnection":
         """Take the connection."""

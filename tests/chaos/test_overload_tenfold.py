@@ -11,15 +11,14 @@ from sidecar.overload import memory
 from sidecar.policy.pressure import REFUSE
 from tests.chaos.watching import Watch, eventually, metrics
 from tests.support.http_service import HttpService
-from tests.support.open_loop import NOISE, OpenLoop, p90, p99
+from tests.support.open_loop import NOISE, OpenLoop, p99
 from tests.support.processes import Processes
 from tests.support.sidecar import SidecarProcess, running
 
 CAPACITY = 50.0  # two workers, 40 ms each
 LIMIT = 30  # what the endpoint works off in little more than half a second
 BYSTANDER = 50.0
-SECONDS = 4.0
-MANY = 1000
+SECONDS = 16.0  # a pause of the machine of 0.1 s is less than the hundredth part
 MIB = 1 << 20
 
 
@@ -50,9 +49,7 @@ clusters:
         await _together(bystander, crowd, seconds)
 
         assert all(request.statuses == [404] for request in bystander.requests), "the service has no page at /"
-        # Of few requests one pause of the machine is more than the hundredth part.
-        slow = p99 if len(bystander.requests) >= MANY else p90
-        assert slow(bystander.requests) <= max(NOISE, 2 * slow(alone))
+        assert p99(bystander.requests) <= max(NOISE, 2 * p99(alone))
         assert resident(sidecar.pid) - before < 50 * MIB
         served = sum(request.served for request in crowd.requests)
         assert served < len(crowd.requests) / 2, "it was no overload"

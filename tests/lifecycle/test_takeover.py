@@ -147,11 +147,10 @@ async def test_a_hundred_reloads_under_reconnecting_load_fail_nothing(generation
     assert_none_failed(load, at_least=50)
 
 
-def waiting_for(generations: Generations, nobody: socket.socket) -> str:
-    """The configuration of a successor that waits for a cluster which is not there."""
-    nobody.bind(("127.0.0.1", 0))  # and does not listen
+def waiting_for(generations: Generations, cluster: socket.socket, **changes: Any) -> str:
+    """The configuration of a successor that waits for a cluster, which is at that socket."""
     spec = yaml.safe_load(generations.config)
-    spec["clusters"]["later"] = {"endpoints": [f"127.0.0.1:{nobody.getsockname()[1]}"]}
+    spec["clusters"]["later"] = {"endpoints": [f"127.0.0.1:{cluster.getsockname()[1]}"]} | changes
     spec["wait_for"] = ["later"]
     return yaml.safe_dump(spec)
 
@@ -160,6 +159,7 @@ async def test_a_successor_that_is_killed_changes_nothing(generations: Generatio
     # Given a successor that has the sockets already, and waits for a cluster that is not there
     live = await generations.first()
     with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
         async with under_load(live) as load:
             successor = generations.make(waiting_for(generations, nobody))
             successor.start()
@@ -182,6 +182,7 @@ async def test_who_waits_takes_over_at_once_when_the_old_one_ends(generations: G
     # Given a successor that waits for its cluster before it accepts
     old = await generations.first()
     with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
         generations.live = generations.make(waiting_for(generations, nobody))
         async with under_load(old) as load:
             generations.live.start()
@@ -211,11 +212,8 @@ async def test_who_waits_accepts_when_the_old_one_is_killed(generations: Generat
 
     old = await generations.first()
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as later:
-        spec = yaml.safe_load(generations.config)
-        address = f"127.0.0.1:{later.sockets[0].getsockname()[1]}"
-        spec["clusters"]["later"] = {"endpoints": [address], "health_check": {"http": {"path": "/"}}}
-        spec["wait_for"] = ["later"]
-        generations.live = generations.make(yaml.safe_dump(spec), tmp_path)
+        checked = waiting_for(generations, later.sockets[0], health_check={"http": {"path": "/"}})
+        generations.live = generations.make(checked, tmp_path)
         generations.live.start()
         await asyncio.wait_for(asked.wait(), 30)
         # When the one before it is killed, then it accepts

@@ -36,19 +36,10 @@ class Request:
 NOISE = 0.05
 
 
-def p90(requests: Sequence[Request]) -> float:
-    """Of their times, in seconds."""
-    return _percentile(requests, 0.9)
-
-
 def p99(requests: Sequence[Request]) -> float:
     """Of their times, in seconds."""
-    return _percentile(requests, 0.99)
-
-
-def _percentile(requests: Sequence[Request], share: float) -> float:
     took = sorted(request.seconds for request in requests)
-    return took[math.ceil(len(took) * share) - 1]
+    return took[math.ceil(len(took) * 0.99) - 1]
 
 
 class _Connection(asyncio.Protocol):

@@ -226,6 +226,9 @@ class Heard:
         self.log.append(("writable",))
         self.on_writable_do()
 
+    def on_crowd(self) -> None:
+        self.log.append(("crowd",))
+
     def on_reset(self, failure: Failure) -> None:
         self._note("reset", failure)
         self.failure = failure

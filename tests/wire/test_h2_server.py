@@ -268,7 +268,8 @@ class TestFlowControl:
 
     def test_of_many_answers_that_wait_each_holds_less_until_there_are_few(self) -> None:
         down = Downstream(auto_window_update=False, settings={4: 0})
-        answers = [down.serve()[0] for _ in range(CROWD + 1)]
+        served = [down.serve() for _ in range(CROWD + 1)]
+        answers = [stream for stream, _ in served]
 
         def hold(stream: Any, size: int) -> bool:
             stream.send_head(OK, False)
@@ -281,6 +282,7 @@ class TestFlowControl:
         assert down.runtime.crowds == 0
         assert down.in_turn(lambda: first.send_data(bytes(HIGH_WATER), False)) is False
         assert down.runtime.crowds == 1
+        assert all(heard.log == [("crowd",)] for _, heard in served)
         assert down.in_turn(lambda: hold(last, CROWDED_WATER)) is False
         # Those that are reset wait no more; half of a crowd is none.
         for stream in answers[: CROWD // 2 + 2]:
