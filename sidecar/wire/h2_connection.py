@@ -103,8 +103,9 @@ class H2Connection(Guarded):
                 self.careful_from = 0.0
         try:
             if turn.now >= self.careful_from:
-                self._carefully(data)
-                return
+                if self._in_slices(data):
+                    return
+                data = self._looked_at(data)
             connection = self.h2
             connection.receive_data(data)
             events = connection.events()

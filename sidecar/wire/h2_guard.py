@@ -1,9 +1,10 @@
 """What an HTTP/2 connection does about a peer that breaks the rules or floods it.
 
-Nothing of it runs for an ordinary read of an ordinary peer: `careful_from` is the time
-from which on a read is looked at first. It is then parsed in pieces and told event by event,
-for as long as a slice of sidecar.wire.rest lasts; what is left over has to wait. So does
-what is left of a read that made many events. docs/adr/0016 and 0017 tell why it is done so.
+Nothing of it runs for an ordinary read of an ordinary peer on a busy process: `careful_from`
+is the time from which on a read is looked at first. That of a peer which is new, or has
+made us wary, is then parsed in pieces and told event by event, for as long as a slice of
+sidecar.wire.rest lasts; what is left over has to wait. So does what is left of a read that
+made many events. docs/adr/0016 and 0017 tell why it is done so.
 """
 
 import asyncio
@@ -104,17 +105,33 @@ class Guarded(asyncio.Protocol):
 
     # The slow way of a read.
 
-    def _carefully(self, data: bytes) -> None:
-        """Deal with a read in slices."""
+    def _in_slices(self, data: bytes) -> bool:
+        """Deal with a read in slices, unless it is an ordinary one of an ordinary peer."""
         if self.given_up:
             self._discard(data)
         elif self._unread or self._backlog:
             self._unread += data
-        else:
+        elif self._watch.new or self._wary or (self._dense and len(data) >= BULK):
             self._unread, self._at = data, 0
             rest = self.turn.rest
             if (rest.waits and len(data) > _FEW_BYTES) or rest.slice(self):
                 self._hold()
+        else:
+            return False
+        return True
+
+    def _looked_at(self, data: bytes) -> bytes:
+        """What the watch leaves of an ordinary read."""
+        data = self._screened(data)
+        self._next_care()
+        return data
+
+    @property
+    def _wary(self) -> bool:
+        return self.turn.now < self._wary_until
+
+    def _next_care(self) -> None:
+        self.careful_from = 0.0 if self.given_up or self._wary else self._watch.since
 
     def _quiet(self, size: int) -> bool:
         """A read without an event ended inside a frame, or the library took no notice of it."""
@@ -211,8 +228,7 @@ class Guarded(asyncio.Protocol):
         for one in waiting:
             self.turn.at_end(one)
         self._large = self._cut
-        wary = self.given_up or self.turn.now < self._wary_until
-        self.careful_from = 0.0 if wary else self._watch.since
+        self._next_care()
         if self._held and self.transport is not None and self._ignored <= _FAREWELL_BYTES:
             self._held = False
             self.transport.resume_reading()
@@ -232,7 +248,7 @@ class Guarded(asyncio.Protocol):
             self._piece = max(_SMALLEST_PIECE, size // 2)
         elif len(data) == size:
             self._piece = min(_LARGEST_PIECE, size * 2)
-        self._dense = self._piece < BULK or self.turn.now < self._wary_until
+        self._dense = self._piece < BULK or self._wary
         self._cut = not events and self._quiet(len(data))
         if events:
             self._forgive()

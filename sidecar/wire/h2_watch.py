@@ -8,8 +8,9 @@ before the library gets the bytes. At an unusual one the library is given what c
 before it; then the state of the streams is exact, and the frame is judged.
 
 An honest peer pays for this, so its cost is bounded: the first FRAMES of a connection are
-looked at, and so many again now and then. What else comes goes by unseen, which does no
-harm: the library ignores such frames, or ends the connection. docs/adr/0016 tells why.
+looked at, and all others for as long as the process has few of them (sidecar.policy.looks).
+What comes on a busy process goes by unseen but for a look now and then, which does no harm:
+the library ignores such frames, or ends the connection. docs/adr/0016 tells why.
 """
 
 from struct import Struct
@@ -21,7 +22,7 @@ from sidecar.policy.looks import Looks
 if TYPE_CHECKING:
     from sidecar.wire.h2_guard import Guarded
 
-# How many frames of one connection are looked at in a row.
+# How many frames of one connection are looked at in a row: one look.
 FRAMES = 128
 # In so many reads it is tried to find the beginning of a frame again, before the next look.
 _TRIES = 16
@@ -46,7 +47,7 @@ _LARGE_INCREMENT = 1 << 24
 
 class Watch:
     """Looks at the frames of one connection. `since` is the turn's time from which on it
-    wants to see what is read."""
+    wants to see what is read; `new` says that it is among its first FRAMES."""
 
     __slots__ = (
         "_connection",
@@ -64,6 +65,7 @@ class Watch:
         "_seen",
         "_skip",
         "_tries",
+        "new",
         "since",
     )
 
@@ -72,6 +74,7 @@ class Watch:
         self._looks = looks
         self._peer_opens = peer_opens  # streams, by HEADERS: the peer is a client
         self.since = 0.0
+        self.new = True
         self._left = FRAMES
         self._skip = preface  # bytes up to the next frame; negative when that is not known
         self._dropping = False  # those bytes are of a frame that the library must not see
@@ -120,8 +123,11 @@ class Watch:
         kind, flags, stream_id = self._cut
         while position < end:
             if self._left <= 0:
-                self._suspend()
-                return data[fed:]
+                self.new = False
+                if not self._looks.take(self._connection.turn.now):
+                    self._suspend()
+                    return data[fed:]
+                self._left = FRAMES
             if end - position < _HEAD_SIZE:
                 self._cut = kind, flags, stream_id
                 return self._hold_back(data, fed, position, _goes_on(kind, flags))

@@ -1,11 +1,8 @@
 """Budgets against abuse: what fits, what overflows, what leaks."""
 
-import itertools
-
 import pytest
 
 from sidecar.policy.calm import BUDGETS, REASONS, Calm
-from sidecar.policy.looks import Looks
 
 
 @pytest.mark.parametrize("reason", BUDGETS)
@@ -45,16 +42,3 @@ def test_kinds_have_buckets_of_their_own() -> None:
     assert calm.spend("settings", 0.0, BUDGETS["settings"][0] + 1) > 1
     assert calm.spend("ping", 0.0) <= 1
     assert set(BUDGETS) < set(REASONS)
-
-
-def test_one_is_looked_at_again_after_a_pause() -> None:
-    looks = Looks(pause=1.0, apart=0.02)
-    assert looks.next(100.0) == 101.0
-    assert looks.next(200.0) == 201.0
-
-
-def test_many_are_looked_at_one_after_the_other() -> None:
-    looks = Looks(pause=1.0, apart=0.02)
-    times = [looks.next(100.0) for _ in range(1000)]
-    assert times[0] == 101.0
-    assert all(later - sooner == pytest.approx(0.02) for sooner, later in itertools.pairwise(times))

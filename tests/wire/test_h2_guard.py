@@ -73,6 +73,12 @@ class Raw:
     def pass_time(self, seconds: float) -> None:
         self.runtime.clock.advance(seconds)
 
+    def look_away(self) -> None:
+        """The first frames have gone by, and other connections have had what looks there are."""
+        while self.runtime.looks.take(self.runtime.clock()):
+            pass
+        self.say(f.ping() * FRAMES)
+
 
 def gets(first: int, number: int) -> bytes:
     return b"".join(f.headers(stream, GET, end=True) for stream in range(first, first + 2 * number, 2))
@@ -332,8 +338,7 @@ class TestBudgets:
     def test_frames_that_the_library_ignores_are_bounded_by_their_bytes(self) -> None:
         raw = Raw()
         raw.say(f.headers(1, POST) + f.reset(1))
-        raw.say(f.ping() * FRAMES)  # from now on nobody looks
-        raw.run()
+        raw.look_away()
         junk = f.data(1, b"x") * 20_000
         for _ in range(300):
             raw.say(junk)
@@ -426,19 +431,34 @@ class TestHonestClients:
 
 
 class TestLooks:
-    """The first frames of a connection are looked at, and others now and then."""
+    """The first frames of a connection are looked at, and the others as long as there are few."""
 
     WRONG = f.priority(0, 1)
 
-    def test_not_behind_the_first_frames(self) -> None:
+    def test_at_all_of_them_as_long_as_there_are_few(self) -> None:
         raw = Raw()
-        raw.say(f.ping() * FRAMES)
+        for _ in range(600):
+            raw.say(f.ping() * 100)
+            raw.pass_time(0.1)
+        raw.say(self.WRONG)
+        assert raw.codes() == ["GOAWAY(0, PROTOCOL_ERROR)"]
+
+    def test_not_behind_the_first_frames_when_there_are_many(self) -> None:
+        raw = Raw()
+        raw.look_away()
+        raw.say(self.WRONG)
+        assert not raw.connection.given_up
+
+    def test_a_busy_connection_is_one_of_many_frames(self) -> None:
+        raw = Raw()
+        for _ in range(100):
+            raw.say(f.window_update(0, 1) * FRAMES)
         raw.say(self.WRONG)
         assert not raw.connection.given_up
 
     def test_again_after_a_pause(self) -> None:
         raw = Raw()
-        raw.say(f.ping() * FRAMES)
+        raw.look_away()
         raw.pass_time(1.1)
         # Where a frame begins has to be found first: it is, by the frame before.
         raw.say(f.ping() + self.WRONG)
@@ -447,7 +467,8 @@ class TestLooks:
     def test_it_is_not_fooled_by_what_looks_like_a_frame(self) -> None:
         """A read begins inside of DATA whose bytes are frames, to look at: PRIORITY on stream 0."""
         raw = Raw()
-        raw.say(f.headers(1, POST), f.ping() * FRAMES)
+        raw.say(f.headers(1, POST))
+        raw.look_away()
         raw.pass_time(1.1)
         inside = self.WRONG * 1000
         data = f.data(1, inside)

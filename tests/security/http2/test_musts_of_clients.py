@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.codec.h2 import MAX_FRAME, MAX_STREAMS
 from tests.security.http2 import frames as f
-from tests.security.http2.cases import IGNORED, Case, Send, check, goaway, play, rst
+from tests.security.http2.cases import IGNORED, Case, Send, check, everywhere, goaway, play, rst
 from tests.security.http2.frames import Peer
 from tests.security.http2.musts import CLOSED, STREAM, shared
 from tests.support.http_service import HttpService
@@ -172,13 +172,13 @@ CLIENT_ONLY = [
 ]
 
 
-def before(case: Case) -> Case:
+def opened(case: Case) -> Case:
     """A shared case behind the frames that open and close its streams."""
     assert isinstance(case.send, bytes)
     return replace(case, send=OPEN + f.headers(CLOSED, HANG) + f.reset(CLOSED) + case.send)
 
 
-CASES = [*map(before, shared()), *CLIENT_ONLY]
+CASES = [*map(opened, shared()), *CLIENT_ONLY]
 
 
 @pytest.fixture
@@ -198,11 +198,11 @@ async def port() -> AsyncIterator[int]:
             yield app.address("in").port
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-async def test_what_a_client_must_not_do_is_answered_as_the_rfc_asks(case: Case, port: int) -> None:
+@pytest.mark.parametrize(("case", "before"), everywhere(CASES), ids=str)
+async def test_what_a_client_must_not_do_is_answered_as_the_rfc_asks(case: Case, before: int, port: int) -> None:
     peer = await f.connect(port, greet=case.greet)
     try:
-        await play(peer, case)
+        await play(peer, case, before)
         await check(peer, case.answer)
     finally:
         peer.close()

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.codec.h2 import STREAM_WINDOW
 from tests.security.http2 import frames as f
-from tests.security.http2.cases import IGNORED, Case, Send, check, goaway, play, rst
+from tests.security.http2.cases import IGNORED, Case, Send, check, everywhere, goaway, play, rst
 from tests.security.http2.frames import Peer
 from tests.security.http2.musts import CLOSED, STREAM, shared
 from tests.support.sidecar import running
@@ -139,13 +139,13 @@ SERVER_ONLY = [
 ]
 
 
-def before(case: Case) -> Case:
+def opened(case: Case) -> Case:
     """A shared case behind the frames that begin one answer and end another."""
     assert isinstance(case.send, bytes)
     return replace(case, send=head() + f.reset(CLOSED) + case.send)
 
 
-CASES = [*map(before, shared()), *SERVER_ONLY]
+CASES = [*map(opened, shared()), *SERVER_ONLY]
 
 Serve = Callable[[Peer], Awaitable[None]]
 
@@ -192,8 +192,8 @@ def proxied(port: int) -> str:
     """
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-async def test_what_a_server_must_not_do_is_answered_as_the_rfc_asks(case: Case) -> None:
+@pytest.mark.parametrize(("case", "before"), everywhere(CASES), ids=str)
+async def test_what_a_server_must_not_do_is_answered_as_the_rfc_asks(case: Case, before: int) -> None:
     checked = asyncio.Event()
 
     async def serve(peer: Peer) -> None:
@@ -204,7 +204,7 @@ async def test_what_a_server_must_not_do_is_answered_as_the_rfc_asks(case: Case)
                 # Streams 1 and 3 are requests with a body, 5 a GET, 7 a HEAD.
                 while len(peer.of(f.HEADERS)) < 4:
                     assert await peer.read_frame() is not None
-            await play(peer, case)
+            await play(peer, case, before)
             await check(peer, case.answer)
         finally:
             checked.set()
