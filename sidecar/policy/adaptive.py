@@ -203,14 +203,16 @@ class AdaptiveLimit:
         elif self._is_not_our_queue(latency):
             self._believe(latency, now)
             return
-        useful = gradient > _FALLING and latency > _RAISED * self.baseline
+        # Less has brought nothing so far: still less will tell whether it ever does.
+        in_vain = self._anchor is not None and latency >= _SAME[0] * self._anchor[1]
+        useful = gradient > _FALLING and latency > _RAISED * self.baseline and not in_vain
         if useful and now >= self._next_dip and peak >= self.limit:
             self._dip = (self._limit, latency)
             self._limit = self._bounded(self._limit * _DIP)
             return
         # Room to find out whether more is possible, less of it the deeper the cut. A limit
         # that nobody comes near is not raised: it would mean nothing when it is needed.
-        room = sqrt(self._limit) * (2 * gradient - 1)
+        room = 0.0 if in_vain else sqrt(self._limit) * (2 * gradient - 1)
         if gradient < 1.0 or 2 * peak >= self._limit:
             self._limit = self._bounded(self._limit * gradient + room)
 

@@ -149,6 +149,22 @@ def test_a_service_that_became_slower_is_not_throttled_for_it() -> None:
     assert simulation.limit.baseline < 1.5 * SERVICE
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.5], ids=["steady", "noisy"])
+@pytest.mark.parametrize("slower", [1.8, 2.0, 2.5, 3.0])
+@pytest.mark.parametrize("at_once", [20, 45])
+def test_somewhat_slower_is_found_out_as_well(slower: float, at_once: int, sigma: float) -> None:
+    # Given a service with room for all, whose latency passes what is tolerated by so little that the
+    # limit, with its room for trying more, would come to rest before less of it was tried
+    before, after = noisy(0.1, sigma), noisy(slower * 0.1, sigma)
+    simulation = Simulation(servers=10_000, service=before, rate=at_once / (slower * 0.1))
+    simulation.run(20)
+
+    simulation.service = after
+    simulation.run(30)
+
+    assert refused(simulation.run(60)) == 0.0
+
+
 def test_measuring_anew_collapses_nothing() -> None:
     # Given five minutes of overload, in which the minimum is measured again and again
     simulation = Simulation(servers=SERVERS, service=noisy(SERVICE), rate=2 * CAPACITY)
