@@ -16,7 +16,7 @@ from sidecar.proxy.runtime import Runtime
 from sidecar.wire.last_words import last_words, reset_behind
 from sidecar.wire.output import write_all
 from sidecar.wire.paced import Paced
-from sidecar.wire.portion import InPortions
+from sidecar.wire.portion import read_in_portions
 from sidecar.wire.tls_layer import RefusedError
 from sidecar.wire.turn import BULK
 
@@ -102,17 +102,14 @@ class H1ClientConnection(Paced):
         return self
 
     def read_little(self) -> None:
-        """From now on read in small pieces while there is a crowd. What TLS carries comes in
-        records of 16 KiB, whose layer has the transport."""
+        """From now on read in small pieces while there is a crowd."""
         transport = self.transport
-        protocol_of = getattr(transport, "get_protocol", None)
-        if protocol_of is not None and protocol_of() is self:
-            paused = self._reading_paused
-            if not paused:
-                transport.pause_reading()  # a transport looks at its protocol when reading begins
-            transport.set_protocol(InPortions(self, self.runtime))
-            if not paused:
-                transport.resume_reading()
+        if transport is None:
+            return
+        if hasattr(transport, "read_little"):  # TLS, which has the transport
+            transport.read_little(self._reading_paused)
+        elif transport.get_protocol() is self:
+            read_in_portions(transport, self, self.runtime, self._reading_paused)
 
     # From the transport.
 

@@ -55,3 +55,13 @@ class InPortions(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self._connection.resume_writing()
+
+
+def read_in_portions(transport: Any, connection: Any, runtime: Runtime, paused: bool) -> None:
+    """From now on read in small pieces while there is a crowd. `connection` is the transport's
+    protocol; `paused` tells whether it reads nothing now."""
+    if not paused:
+        transport.pause_reading()  # a transport looks at its protocol when reading begins
+    transport.set_protocol(InPortions(connection, runtime))
+    if not paused:
+        transport.resume_reading()

@@ -14,6 +14,7 @@ from typing import Any
 from sidecar.identity.errors import HandshakeError
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.last_words import last_words
+from sidecar.wire.portion import read_in_portions
 
 # More than OpenSSL gives at once: a record is at most 16 KiB (RFC 8446 5.1).
 _READ = 64 * 1024
@@ -326,6 +327,13 @@ class TlsLayer(asyncio.Protocol):
         """Read again."""
         if self._raw is not None:
             self._raw.resume_reading()
+
+    def read_little(self, paused: bool) -> None:
+        """From now on read in small pieces while there is a crowd. A record comes whole all
+        the same. `paused` tells whether nothing is read now."""
+        raw = self._raw
+        if raw is not None and raw.get_protocol() is self:
+            read_in_portions(raw, self, self._runtime, paused)
 
     def set_protocol(self, protocol: Any) -> None:
         """Who hears of the data from now on."""
