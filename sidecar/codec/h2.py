@@ -84,6 +84,8 @@ MAX_HEADER_LIST = 64 * 1024
 # As many as over HTTP/1.1, and a request's pseudo-header fields: 431 as well. Small references
 # into the field table make many of them.
 MAX_FIELDS = 256 + 4
+# What is answered 414 (RFC 9110 15.5.15), as over HTTP/1.1.
+MAX_TARGET = 16 * 1024
 # So many fields are not over MAX_HEADER_LIST, unless their read was large: an entry of the field
 # table has 4 KiB at most (RFC 7541 4.2, SETTINGS_HEADER_TABLE_SIZE).
 FEW_FIELDS = 11
@@ -223,19 +225,13 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
         return _unusual_request_head(headers, end)
     if (
         not len(fields) == len(headers) <= MAX_FIELDS
+        or len(path) > MAX_TARGET
         or b"host" in fields
         or b"proxy-authorization" in fields
         or b"http2-settings" in fields
         or (authority not in _authorities and not _is_authority(authority))
     ):
         return _unusual_request_head(headers, end)
-    length: int | None
-    if end:
-        length = 0
-    elif b"content-length" in fields:
-        length = int(fields[b"content-length"])
-    else:
-        length = None
     content_type = fields.get(b"content-type")
     head: RequestHead = ReceivedRequest()
     head.fields = headers
@@ -243,7 +239,7 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     head.path = path
     head.authority = authority
     head.scheme = fields[b":scheme"]
-    head.length = length
+    head.length = 0 if end else int(fields[b"content-length"]) if b"content-length" in fields else None
     head.grpc = content_type == b"application/grpc" or is_grpc(content_type)
     head.grpc_timeout = fields.get(b"grpc-timeout")
     return head
@@ -259,8 +255,8 @@ def _is_authority(authority: bytes) -> bool:
 
 
 def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
-    """One with `host` or a field of one hop, with repeated fields or too many, without an `:authority`
-    that is one, or a CONNECT."""
+    """One with `host` or a field of one hop, with repeated fields or too many, a long path, without an
+    `:authority` that is one, or a CONNECT."""
     pseudo: dict[bytes, bytes] = {}
     kept: Headers = []
     hosts: list[bytes] = []

@@ -37,6 +37,7 @@ class Failure(Enum):
     SLOW_REQUEST = ("too_slow", True, False)  # or our answer was not read in time
     BAD_REQUEST = ("bad_request", False, False)
     HEADERS_TOO_LARGE = ("too_large", False, False)
+    TARGET_TOO_LONG = ("too_large", False, False)
     BODY_TOO_LARGE = ("too_large", False, False)
     FORBIDDEN = ("forbidden", False, False)
     KEPT_OUT = ("forbidden", False, False)  # by who asks, not by what is asked for

@@ -127,12 +127,14 @@ class Exchange(Waiting):
 
         # route: on the snapshot that is live now; a reload does not move this request
         listener = runtime.snapshot.listeners[self.listener]
-        only = listener.only if head.method != b"CONNECT" else None
-        found = only or listener.match(head)
-        if not isinstance(found, Route):
-            self._reply(found if admitted(listener.guards, self.stream.peer) else Failure.KEPT_OUT)
-            return
-        route = self.route = found
+        route = listener.only if head.method != b"CONNECT" else None
+        if route is None:
+            found = listener.match(head)
+            if not isinstance(found, Route):
+                self._reply(found if admitted(listener.guards, self.stream.peer) else Failure.KEPT_OUT)
+                return
+            route = found
+        self.route = route
         if not route.direct:
             if not admitted(route.guards, self.stream.peer):
                 self._reply(Failure.KEPT_OUT)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sidecar.codec.h2 import (
     FEW_FIELDS,
+    MAX_TARGET,
     ConnectionClosed,
     DataReceived,
     ErrorCode,
@@ -27,7 +28,7 @@ from sidecar.model.head import RequestHead
 from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
 from sidecar.policy.pace import Pace, Progress
-from sidecar.proxy.reply import grpc_reply, http_reply
+from sidecar.proxy.reply import grpc_reply, http_reply, reason_of, status_of
 from sidecar.proxy.route import is_grpc_head
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
@@ -337,9 +338,9 @@ class H2ServerConnection(H2Connection):
                 self.turn.mark(self)
 
     def _begin_unusual(self, stream: H2ServerStream, head: RequestHead, headers: tuple[Header, ...], end: bool) -> None:
-        """A CONNECT, or one with a field twice: so a few bytes that refer to one entry of the
-        field table may make a large list."""
-        if oversized(headers):
+        """A CONNECT, one with a long path, or one with a field twice: so a few bytes that refer to
+        one entry of the field table may make a large list."""
+        if len(head.path) > MAX_TARGET or oversized(headers):
             self._refuse(stream, head)
             return
         if not head.path:
@@ -348,18 +349,19 @@ class H2ServerConnection(H2Connection):
         self._begin(stream, head, end)
 
     def _refuse(self, stream: H2ServerStream, head: RequestHead | None) -> None:
-        """No request: malformed (RFC 9113 8.1.1), or too large (RFC 6585 5)."""
+        """No request: malformed (RFC 9113 8.1.1), or too large (RFC 6585 5, RFC 9110 15.5.15)."""
         if head is None:
             self.runtime.refused(self, 400, "malformed request")
             self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
             self.spend("stream_error")
             return
-        self.runtime.refused(self, 431, "header fields are too large")
+        failure = Failure.TARGET_TOO_LONG if len(head.path) > MAX_TARGET else Failure.HEADERS_TOO_LARGE
+        self.runtime.refused(self, status_of(failure), reason_of(failure))
         self.spend("header_list")
         if is_grpc_head(head):
-            stream.send_head(grpc_reply(Failure.HEADERS_TOO_LARGE, "", 0, []), True)
+            stream.send_head(grpc_reply(failure, "", 0, []), True)
             return
-        answer, body = http_reply(Failure.HEADERS_TOO_LARGE, "", 0, [])
+        answer, body = http_reply(failure, "", 0, [])
         bodyless = head.method == b"HEAD"
         stream.send_head(answer, bodyless)
         if not bodyless:

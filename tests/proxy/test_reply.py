@@ -60,7 +60,7 @@ def test_to_http(failure: Failure) -> None:
         assert (reason, head.status, reply.grpc_code_of(failure)) == ("too_slow", 408, 4)
     else:
         assert reason == "too_large"
-        assert head.status == (431 if failure is Failure.HEADERS_TOO_LARGE else 413)
+        assert head.status == {Failure.HEADERS_TOO_LARGE: 431, Failure.TARGET_TOO_LONG: 414}.get(failure, 413)
         assert reply.grpc_code_of(failure) == STATUS_NUMBERS["resource_exhausted"]
 
 

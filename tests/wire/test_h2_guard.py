@@ -4,8 +4,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import hpack
 import pytest
 
+from sidecar.codec.h2 import MAX_TARGET
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.outcome import Failure
 from sidecar.policy.calm import BUDGETS
@@ -18,6 +20,7 @@ from sidecar.wire.h2_server import H2ServerConnection
 from sidecar.wire.h2_watch import FRAMES
 from sidecar.wire.rest import SLICE
 from tests.security.http2 import frames as f
+from tests.security.http2.bombs import Bomb, huffman
 from tests.wire.h2_peers import Downstream, FakeRuntime, FakeTransport, Heard, Upstream, request
 from tests.wire.test_h2_server import answer
 
@@ -368,6 +371,55 @@ class TestBudgets:
         raw.say(f.frame(f.HEADERS, 5, 3, f.block(GET) + b"\xbe" * 40))
         assert [stream.id for stream, _, _ in raw.begun] == [1]
         assert raw.runtime.refusals == [431]
+
+
+class TestTargets:
+    """Over 16 KiB they are answered 414, also where nobody looks and however reads are cut."""
+
+    # As far as they go in what the library takes for one field, with and without Huffman's code.
+    LONG = (
+        f.string(b"/" + b"x" * MAX_TARGET),
+        f.string(b"/" + b"x" * 65_535),
+        f.string(huffman(MAX_TARGET), coded=True),
+        f.string(huffman(104_855), coded=True),
+    )
+
+    @pytest.mark.parametrize("cut", [1, 9, 200, 5_000])
+    @pytest.mark.parametrize("text", LONG, ids=len)
+    def test_a_long_one(self, text: bytes, cut: int) -> None:
+        # Given a connection of which nobody looks at what comes
+        raw = Raw()
+        raw.look_away()
+        raw.said()
+        # When a long target comes, its beginning in the read of another event
+        long = target(1, text)
+        raw.say(f.ping(), long[:cut])
+        raw.say(long[cut:], f.ping())
+        # Then it is refused, and nothing was begun
+        (head,) = [frame for frame in raw.said() if frame.kind == f.HEADERS]
+        assert hpack.Decoder().decode(head.payload)[0] == (":status", "414")
+        assert raw.begun == []
+        assert raw.runtime.refusals == [414]
+
+    @pytest.mark.parametrize(
+        "text", [f.string(b"/" + b"x" * (MAX_TARGET - 1)), f.string(huffman(MAX_TARGET - 1), True)]
+    )
+    def test_the_longest(self, text: bytes) -> None:
+        raw = Raw()
+        raw.say(target(1, text))
+        assert [len(head.path) for _, head, _ in raw.begun] == [MAX_TARGET]
+
+    def test_of_a_grpc_call(self) -> None:
+        raw = Raw()
+        raw.said()
+        raw.say(target(1, self.LONG[0] + f.literal(b"content-type", b"application/grpc")))
+        (head,) = [frame for frame in raw.said() if frame.kind == f.HEADERS]
+        assert ("grpc-status", "8") in hpack.Decoder().decode(head.payload)
+
+
+def target(stream: int, block: bytes) -> bytes:
+    """A request whose :path is a string (RFC 7541 5.2), in as many frames as it takes (RFC 9113 6.10)."""
+    return Bomb("", b"\x04" + block, 414).frames(stream, [each for each in GET if each[0] != b":path"])
 
 
 class TestHonestClients:

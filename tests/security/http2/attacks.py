@@ -162,7 +162,8 @@ ATTACKS: Final[dict[str, Attack]] = {
     "empty_continuations": Attack(empty_continuations),
     "hpack_bomb": Attack(hpack_bomb),
     "long_header_lists": Attack(long_header_lists),
-    # The library's table of fields cannot hold it: COMPRESSION_ERROR.
+    # A length beyond what we take is an error of decoding (RFC 7541 5.1), and that is COMPRESSION_ERROR
+    # (RFC 9113 4.3). It is told at the length, with not a byte of the value taken: see bombs.py.
     "field_without_end": Attack(field_without_end, end="COMPRESSION_ERROR"),
     "ping_flood": Attack(over_and_over(f.ping())),
     "settings_flood": Attack(over_and_over(f.settings())),

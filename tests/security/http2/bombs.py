@@ -40,8 +40,20 @@ def _entry(name: bytes, size: int) -> bytes:
     return b"\x40" + f.literal(name, b"v" * size)[1:]
 
 
+def huffman(number: int) -> bytes:
+    """A slash and so many times "a", padded with ones (RFC 7541 5.2)."""
+    size = 6 + 5 * number
+    code = int("011000" + "00011" * number + "1" * (-size % 8), 2)
+    return code.to_bytes(-(-size // 8))
+
+
 def _compression(name: str, block: bytes, bare: bool = False, open: bool = False) -> Bomb:  # noqa: A002
     return Bomb(name, block, f.COMPRESSION_ERROR, bare, open)
+
+
+def _target(block: bytes) -> bytes:
+    """A head whose :path (RFC 7541 6.2.2, entry 4 of the static table) is this string."""
+    return f.block([each for each in f.GET if each[0] != b":path"]) + b"\x04" + block
 
 
 # Lists over what is allowed: what we told the client is 431, far more ends the connection.
@@ -53,12 +65,29 @@ LARGE: Final = [
     Bomb("a static field, 16,000 times", b"\x90" * 16_000, f.ENHANCE_YOUR_CALM),
     Bomb("a static field, 257 times", b"\x90" * 257, 431),
     Bomb("300 small fields, each once", f.block([(b"x%d" % number, b"") for number in range(300)]), 431),
+    Bomb("a target of 16 KiB and a byte", _target(f.string(b"/" + b"x" * 16_384)), 414, bare=True),
+    Bomb("a target of 60,000 bytes", _target(f.string(b"/" + b"x" * 59_999)), 414, bare=True),
+    # The code of "a" is 00011, of "/" 011000 (RFC 7541 Appendix B).
+    Bomb("a target of 16,385 bytes in 10,241", _target(f.string(huffman(16_384), coded=True)), 414, bare=True),
+    Bomb("a target of 104,856 bytes in 65,536", _target(f.string(huffman(104_855), coded=True)), 414, bare=True),
+    Bomb(
+        "a long target and a large list",
+        _target(f.string(b"/" + b"x" * 30_000)) + f.block([(b"x-a", b"v" * 40_000)]),
+        414,
+        bare=True,
+    ),
     Bomb("fields without end", f.block([(b"x-a", b"b" * 500)]) * 3_000, f.ENHANCE_YOUR_CALM, open=True),
     Bomb("table sizes without end", b"\x20" * 70 * _FRAME, f.ENHANCE_YOUR_CALM, bare=True, open=True),
 ]
 
-# Strings and integers that grow or never end, and what refers to nothing.
+# Strings and integers that grow or never end, and what refers to nothing. RFC 7541 5.1 has a length beyond
+# what an implementation takes be an error of decoding, and RFC 9113 4.3 that be COMPRESSION_ERROR: it is told
+# before a byte of the string is there, so that nothing of it has to be bounded.
 BROKEN: Final = [
+    _compression("a value of 65,537 bytes", f.block([(b"x-a", b"v" * 65_537)])),
+    _compression("a name of 65,537 bytes", f.block([(b"n" * 65_537, b"v")])),
+    _compression("a target of 65,537 bytes", _target(f.string(b"/" + b"x" * 65_536)), bare=True),
+    _compression("the length of a value of 65,537 bytes alone", b"\x00\x01x\x7f\x82\xff\x03", open=True),
     _compression("Huffman codes that grow to 160 kB", b"\x00\x01x\xff\xa1\x8c\x06" + bytes(100_000)),
     _compression("a string of 256 MB, without end", b"\x00\x01x\x7f\x81\xff\xff\x7f" + b"v" * 200_000, open=True),
     _compression("Huffman codes of 256 MB, without end", b"\x00\x01x\xff\x81\xff\xff\x7f" + bytes(200_000), open=True),

@@ -60,7 +60,14 @@ def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> b
 
 def literal(name: bytes, value: bytes) -> bytes:
     """A field without indexing and without Huffman (RFC 7541 6.2.2)."""
-    return b"\x00" + _length(name) + name + _length(value) + value
+    return b"\x00" + string(name) + string(value)
+
+
+def string(text: bytes, coded: bool = False) -> bytes:
+    """A string (RFC 7541 5.2); `coded` says that it is in Huffman's code."""
+    size = bytearray(_length(text))
+    size[0] |= 128 if coded else 0
+    return bytes(size) + text
 
 
 def block(fields: Fields) -> bytes:
