@@ -42,6 +42,7 @@ from ngh2 import NGH2Error as H2Error
 from sidecar.codec.authority import AUTHORITY
 from sidecar.codec.fields import HOP_BY_HOP, fit_for_trailers
 from sidecar.codec.grpc import is_grpc
+from sidecar.codec.h1.limits import MAX_DIGITS
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Header, Headers, get
 from sidecar.model.outcome import Failure
@@ -239,7 +240,13 @@ def request_head(headers: tuple[Header, ...], end: bool) -> RequestHead | None:
     head.path = path
     head.authority = authority
     head.scheme = fields[b":scheme"]
-    head.length = 0 if end else int(fields[b"content-length"]) if b"content-length" in fields else None
+    if b"content-length" in fields:
+        declared = fields[b"content-length"]
+        if len(declared) > MAX_DIGITS:
+            return None
+        head.length = 0 if end else int(declared)
+    else:
+        head.length = 0 if end else None
     head.grpc = content_type == b"application/grpc" or is_grpc(content_type)
     head.grpc_timeout = fields.get(b"grpc-timeout")
     return head
@@ -261,7 +268,7 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
     kept: Headers = []
     hosts: list[bytes] = []
     crumbs: list[Header] = []
-    length: int | None = None
+    declared = b""
     for pair in headers:
         name, value = pair
         if name.startswith(b":"):
@@ -274,7 +281,7 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
             crumbs.append(pair)
         elif name not in _OF_ONE_HOP:
             if name == b"content-length":
-                length = int(value)
+                declared = value
             kept.append(pair)
     if len(crumbs) > 1:
         # RFC 9113 8.2.3: whoever is not HTTP/2 must see one field. Without the empty ones: no
@@ -293,14 +300,22 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
         return None
     if pseudo[b":method"] == b"CONNECT" and not authority.rpartition(b":")[2].isdigit():
         return None  # RFC 9113 8.5
-    return RequestHead(
-        pseudo[b":method"],
-        pseudo.get(b":path", b""),
-        authority,
-        kept,
-        pseudo.get(b":scheme", b"http"),
-        0 if end else length,
+    return (
+        None
+        if len(declared) > MAX_DIGITS
+        else RequestHead(
+            pseudo[b":method"],
+            pseudo.get(b":path", b""),
+            authority,
+            kept,
+            pseudo.get(b":scheme", b"http"),
+            0 if end else _length_of(declared),
+        )
     )
+
+
+def _length_of(declared: bytes) -> int | None:
+    return int(declared) if declared else None
 
 
 class ReceivedResponse(ResponseHead):

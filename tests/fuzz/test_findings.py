@@ -30,6 +30,10 @@ FINDINGS = {
         "h2_heads",
         h2_heads.said(0, [*h2_heads.GET, (b"cookie", b"a"), (b"cookie", b"")]).hex(),
     ),
+    "zeros before a length made it one that HTTP/1.1 refuses": (
+        "h2_heads",
+        "033a737461747573f7323030f5f6636f6e74656e742d6c656e677468f730303030303030303030313633383230333637",
+    ),
     "an origin that is none was answered with 500": (
         "admin",
         b"\0POST /api/drain HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\r\n\r\n".hex(),

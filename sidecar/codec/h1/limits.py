@@ -10,6 +10,9 @@ MAX_FIELDS: Final = 256
 # What may stand behind the size of one chunk. Nobody here reads it, and nothing of it goes on.
 MAX_EXTENSION_BYTES: Final = 1024
 
+# Of a Content-Length, zeros in front among them: more than any body has.
+MAX_DIGITS: Final = 18
+
 
 class H1Error(Exception):
     """The peer's bytes are no HTTP/1.1. `status` is what to answer to a client."""
@@ -20,7 +23,7 @@ class H1Error(Exception):
 
 
 def length_of(value: bytes) -> int:
-    """A Content-Length (RFC 9110 8.6); 18 digits are more than any body has."""
-    if not value.isdigit() or len(value) > 18:
+    """A Content-Length (RFC 9110 8.6)."""
+    if not value.isdigit() or len(value) > MAX_DIGITS:
         raise H1Error("Content-Length is no number that a body can have")
     return int(value)

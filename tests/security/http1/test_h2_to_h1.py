@@ -115,6 +115,8 @@ REFUSED: Final[dict[str, Fields]] = {
     "a length that is no number": field(b"content-length", b"+0"),
     "a list of lengths": field(b"content-length", b"0,0"),
     "an empty length": field(b"content-length", b""),
+    "a length of 40 zeros": field(b"content-length", b"0" * 40),
+    "a length of 40 zeros, beside the same host": authority(b"a", (b"host", b"a"), (b"content-length", b"0" * 40)),
 }
 
 # What is odd and passes: the head that the endpoint gets.
@@ -206,6 +208,8 @@ BODIES: Final[dict[str, list[bytes]]] = {
     "more DATA than the length, later": [post(CL5) + f.data(3, b"abc"), f.data(3, SMUGGLED, end=True)],
     "no DATA, but trailers": [post(CL5) + f.headers(3, [(b"x-t", b"1")], end=True)],
     "no DATA, but trailers, later": [post(CL5), f.headers(3, [(b"x-t", b"1")], end=True)],
+    "a length with 20 zeros before it": [post((b"content-length", b"0" * 20 + b"5")) + f.data(3, b"hello", end=True)],
+    "a length over 2^63": [post((b"content-length", b"9223372036854775808")) + f.data(3, b"hello")],
     "DATA to a length of 0": [post((b"content-length", b"0")) + f.data(3, SMUGGLED, end=True)],
     "trailers with a pseudo-header field": [post(), f.data(3, b"a"), f.headers(3, [(b":path", b"/")], end=True)],
     "trailers with CR LF": [post() + f.data(3, b"a"), f.headers(3, [(b"x-t", b"1\r\n\r\n" + SMUGGLED)], end=True)],
