@@ -397,7 +397,7 @@ class TestTargets:
         raw.say(long[cut:], f.ping())
         # Then it is refused, and nothing was begun
         (head,) = [frame for frame in raw.said() if frame.kind == f.HEADERS]
-        assert hpack.Decoder().decode(head.payload)[0] == (":status", "414")
+        assert (":status", "414") in [*hpack.Decoder().decode(head.payload)]
         assert raw.begun == []
         assert raw.runtime.refusals == [414]
 
@@ -414,7 +414,7 @@ class TestTargets:
         raw.said()
         raw.say(target(1, self.LONG[0] + f.literal(b"content-type", b"application/grpc")))
         (head,) = [frame for frame in raw.said() if frame.kind == f.HEADERS]
-        assert ("grpc-status", "8") in hpack.Decoder().decode(head.payload)
+        assert ("grpc-status", "8") in [*hpack.Decoder().decode(head.payload)]
 
 
 def target(stream: int, block: bytes) -> bytes:
