@@ -419,7 +419,7 @@ class TestTargets:
 
 def fields_of(head: f.Frame) -> dict[bytes, bytes]:
     """Of the first HEADERS on a connection."""
-    return {name: value for name, value in hpack.Decoder().decode(head.payload, raw=True)}
+    return {bytes(name): bytes(value) for name, value in hpack.Decoder().decode(head.payload, raw=True)}
 
 
 def target(stream: int, block: bytes) -> bytes:
