@@ -138,11 +138,10 @@ def _configure_cluster(cluster: Cluster, spec: c.Cluster, tls: Any, parts: Parts
         spec.limits.requests,
         _hedging(cluster, spec, parts),
     )
-    cluster.connections.configure(spec.limits.connections)
-    cluster.pending.configure(spec.limits.pending)
     cluster.connect_timeout = spec.timeouts.connect
     cluster.idle_timeout = spec.timeouts.idle or 300.0
     known = {endpoint.name: endpoint for endpoint in cluster.endpoints}
+    cluster.bound(spec.limits.connections, spec.limits.pending)
     cluster.replace_endpoints([_endpoint(cluster, each, spec, known, parts) for each in spec.endpoints])
     cluster.eject_outliers(None if spec.outlier_ejection is None else spec.outlier_ejection.policy())
 

@@ -82,14 +82,15 @@ def learn(exchange: "Exchange", cluster: Cluster, now: float) -> None:
     """What an exchange that was let in came to. Called while it still holds its place."""
     served = _served(exchange)
     adaptive = cluster.adaptive
-    if adaptive is not None:
-        if exchange.streaming or exchange.tunnel:
-            cluster.set_apart(-1)
-        elif exchange.number and _heed(adaptive, exchange, served, cluster.requests.in_use - cluster.apart, now):
+    apart = exchange.streaming or exchange.tunnel
+    if apart:
+        cluster.set_apart(-1)
+    elif adaptive is not None and exchange.number:
+        if _heed(adaptive, exchange, served, cluster.requests.in_use - cluster.apart, now):
             cluster.follow()
     if cluster.admission is not None and exchange.number and served is not None:
         cluster.admission.record(served, now)
-    if cluster.hedging is not None and not (exchange.streaming or exchange.tunnel):
+    if cluster.hedging is not None and not apart:
         _tell_latencies(exchange, cluster.hedging.latencies, now)
 
 

@@ -50,8 +50,8 @@ class Exchange(Waiting):
     """
 
     __slots__ = (
-        "_admitted",
         "_answer",
+        "_place",
         "attempts",
         "bytes_in",
         "bytes_out",
@@ -87,7 +87,7 @@ class Exchange(Waiting):
         self.route: Route | None = None
         self.target: Target | None = None
         self.cluster: Cluster | None = None
-        self._admitted = False
+        self._place: Cluster | None = None  # under whose limit it counts
         # Tries: the one under way, those that are worth a note, how many there were.
         self.attempt: Attempt | None = None
         self.attempts: Sequence[Attempt] = ()
@@ -152,7 +152,7 @@ class Exchange(Waiting):
             if refusal is not None:
                 self._reply(refusal)
                 return
-        self._admitted = True
+        self._place = cluster
         cluster.budget.deposit(now)
         if self.grpc:
             self._start_grpc_deadline(route, cluster)
@@ -480,7 +480,7 @@ class Exchange(Waiting):
         if self._done:
             return
         attempt = self.attempt
-        steps: list[Callable[[], None]] = [partial(self._tell, failure, attempt), self._finish]
+        steps: list[Callable[[], None]] = [self.disarm, partial(self._tell, failure, attempt), self._finish]
         if self._answer is not None:
             steps.insert(0, self._answer.abandon)
         if attempt is not None:
@@ -521,11 +521,9 @@ class Exchange(Waiting):
         if self._deadline_token:
             runtime.timers.cancel(self._deadline_token)
             self._deadline_token = 0
-        if self._timer_token:
-            self.disarm()
-        cluster = self.cluster
-        if self._admitted and cluster is not None:
-            if cluster.learning:
+        cluster = self._place
+        if cluster is not None:
+            if cluster.learning or self.streaming or self.tunnel:
                 try:
                     learn(self, cluster, runtime.turn.now)
                 except Exception as error:  # the place is given back whatever comes

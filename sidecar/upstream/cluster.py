@@ -67,7 +67,7 @@ class Cluster:
         self.hedging: Hedging | None = None
         self.learning = False  # one of the three wants to hear of every request
         self.trusted = False  # some endpoint's breaker is closed
-        self.apart = 0  # requests in flight that are streams, which `adaptive` leaves alone
+        self.apart = 0  # requests in flight that are streams or tunnels, which `adaptive` leaves alone
         self.connections = connections
         self.pending = pending
         self.connector = connector
@@ -130,10 +130,17 @@ class Cluster:
 
     def set_apart(self, streams: int) -> None:
         """So many streams more, or less. They last for reasons of their own: under a limit
-        that is learned from latency they would take the places of all others."""
-        if self.adaptive is not None:
-            self.apart = max(0, self.apart + streams)
-            self.follow()
+        that is learned from latency they would take the places of all others. Counted under
+        any limit, for a reload may bring that one while they last, or take it away."""
+        self.apart += streams
+        self.follow()
+
+    def bound(self, connections: int, pending: int) -> None:
+        """Change the limits in place; who waits for a connection gets what there is room for."""
+        self.connections.configure(connections)
+        self.pending.configure(pending)
+        while self.starving and self.connections.in_use < connections:
+            next(iter(self.starving)).feed_starving()
 
     # Which endpoints there are.
 

@@ -107,7 +107,7 @@ class _Pool:
         self.shares.connections.release()
         if len(self.waiters) > self.dialling:
             self._next_waiter().on_no_stream(failure)
-        self._feed_starving()
+        self.feed_starving()
 
     def _gone(self, connection: Any) -> None:
         if connection in self.connections:
@@ -115,9 +115,9 @@ class _Pool:
             self.shares.connections.release()
         if self.waiters and not self.dialling:
             self._dial()
-        self._feed_starving()
+        self.feed_starving()
 
-    def _feed_starving(self) -> None:
+    def feed_starving(self) -> None:
         """The limit has room again: whoever could not dial may."""
         starving = self.shares.starving
         while starving:
@@ -207,7 +207,7 @@ class H1Pool(_Pool):
         else:
             self.idle.append(connection)
             if self.shares.starving:
-                self._feed_starving()
+                self.feed_starving()
 
     def on_closed(self, connection: Any, idle: bool) -> None:
         """A connection is gone; a close by an idle peer teaches its idle timeout."""
@@ -279,7 +279,7 @@ class H2Pool(_Pool):
         self.dialling -= 1
         self.shares.connections.release()
         self._fail_all(failure)
-        self._feed_starving()
+        self.feed_starving()
 
     def _fail_all(self, failure: Failure) -> None:
         for _ in range(len(self.waiters)):

@@ -390,3 +390,44 @@ def test_a_policy_that_is_taken_away_leaves_nothing_behind() -> None:
     assert refusal(asks(world)) is None
     let_all_end(world)
     world.at_rest()
+
+
+def test_a_limit_that_a_reload_brings_leaves_streams_apart_that_were_there() -> None:
+    # Given ten calls that stream, under no adaptive limit
+    world = World()
+    streams = [world.call("/pkg.S/Watch", message(b"a"), end=False) for _ in range(10)]
+
+    # When a reload brings one of four places
+    adaptive(world, minimum=4, initial=4)
+
+    # Then these are for others, and one that begins later is apart like those before
+    clients = [asks(world) for _ in range(4)]
+    streams.append(world.call("/pkg.S/Watch", message(b"a"), end=False))
+    assert [refusal(client) for client in clients] == [None] * 4
+    assert refusal(asks(world)) is not None
+    let_all_end(world)
+    for stream in streams:
+        if not stream.ended:
+            stream.leaves()
+    assert world.cluster.requests.maximum == 4
+    world.at_rest()
+
+
+def test_streams_that_end_while_no_limit_is_adaptive_are_forgotten() -> None:
+    # Given streams and a tunnel under an adaptive limit that a reload takes away
+    world = World(1)
+    adaptive(world, minimum=4, initial=4)
+    stream = world.call("/pkg.S/Watch", message(b"a"), end=False)
+    pipe = world.request(upgrade=b"websocket", end=False)
+    world.last.head(101)
+    world.cluster.regulate(None, None, 1024)
+
+    # When they end
+    stream.leaves()
+    pipe.leaves()
+
+    # Then a limit that comes later owes them nothing
+    assert world.cluster.apart == 0
+    adaptive(world, minimum=4, initial=4)
+    assert world.cluster.requests.maximum == 4
+    world.at_rest()

@@ -210,6 +210,25 @@ def test_who_starves_is_fed_in_order() -> None:
 
 
 @BOTH
+def test_who_starves_is_fed_when_a_reload_makes_room(protocol: str) -> None:
+    # Given one connection, and two pools that wait for one
+    given = Pooled(protocol, 3, limits={"connections": 1})
+    given.ask()
+    given.connected()
+    hungry = [given.ask(pool) for pool in given.pools[1:]]
+
+    # When there may be as many as they want
+    given.cluster.bound(5, 5)
+
+    # Then nobody has to end first
+    for asker in hungry:
+        given.connected()
+        assert asker.stream is not None
+    assert given.cluster.connections.in_use == 3
+    assert not given.cluster.starving
+
+
+@BOTH
 @pytest.mark.parametrize("end", ["lost", "dial_failed"])
 def test_room_from_an_end_goes_to_who_starves(protocol: str, end: str) -> None:
     given = Pooled(protocol, 2, limits={"connections": 1})
