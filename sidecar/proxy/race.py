@@ -1,8 +1,8 @@
 """Two tries at once: the first, which is slow, and a hedge beside it.
 
 The path is told one outcome: the try that counts, and the event that it ended with. A good
-answer ends the race, whoever gave it, and the other try is cancelled. One that the path
-would try again waits for the other. See docs/adr/0026.
+answer ends the race, whoever gave it, and the other try is cancelled. One that is a failure, or
+that the path would try again, waits for the other. See docs/adr/0026.
 """
 
 from collections.abc import Generator
@@ -191,8 +191,10 @@ class Race:
             exchange.arm(max(due - exchange.runtime.turn.now, _ROUNDING))
 
     def _is_good(self, attempt: Attempt) -> bool:
-        """Whether this answer is one to keep: the path would not try again."""
-        return attempt.failure is None and not wish(self._exchange, attempt, self._route)[0]
+        """Whether this answer is one to keep: no failure of its endpoint, and the path would not
+        try again. A quick failure must not win over a slow answer that is well."""
+        exchange = self._exchange
+        return verdict_of(exchange, attempt) is Verdict.SUCCESS and not wish(exchange, attempt, self._route)[0]
 
     def _put_aside(self, attempt: Attempt) -> None:
         """It has nothing good to say, and the other one may."""

@@ -92,7 +92,7 @@ def test_a_quick_answer_is_not_asked_for_twice() -> None:
     world.at_rest()
 
 
-@pytest.mark.parametrize("status", [404, 429, 500])
+@pytest.mark.parametrize("status", [404, 429, 501])
 def test_an_answer_that_would_not_be_tried_again_wins(status: int) -> None:
     world = world_of()
     client, first, _ = hedged(world)
@@ -129,6 +129,40 @@ def test_a_second_that_fails_waits_for_the_first() -> None:
     first.answer(200, b"fine")
     assert (client.status, client.body, client.got(b"x-sidecar-attempts")) == (200, b"fine", b"2")
     assert results(world) == {"lost": 1}
+    world.at_rest()
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_an_error_of_the_service_waits_for_the_other_though_nobody_would_retry_it(failed: int) -> None:
+    # Given an endpoint that is broken, and quicker than one that is well
+    world = world_of()
+    client, *tries = hedged(world)
+
+    tries[failed].answer(500, b"broken")
+
+    assert not client.ended
+    tries[1 - failed].answer(200, b"fine")
+    assert (client.status, client.body) == (200, b"fine")
+    world.at_rest()
+
+
+def test_of_two_errors_the_client_gets_the_later_one() -> None:
+    world = world_of()
+    client, first, second = hedged(world)
+    second.answer(500, b"one")
+    first.answer(500, b"two")
+    assert (client.status, client.body) == (500, b"two")
+    assert results(world) == {"failed": 1}
+    assert len(world.asked) == 2, "nobody asked for a retry of 500"
+    world.at_rest()
+
+
+def test_an_error_is_the_answer_when_the_other_has_none() -> None:
+    world = world_of(retry=policy(attempts=2))
+    client, first, second = hedged(world)
+    second.answer(500, b"broken")
+    first.fails(Failure.RESET)
+    assert (client.status, client.body) == (500, b"broken")
     world.at_rest()
 
 
