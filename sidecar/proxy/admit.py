@@ -86,7 +86,8 @@ def learn(exchange: "Exchange", cluster: Cluster, now: float) -> None:
     if apart:
         cluster.set_apart(-1)
     elif adaptive is not None and exchange.number:
-        if _heed(adaptive, exchange, served, cluster.requests.in_use - cluster.apart, now):
+        changed = _heed(adaptive, exchange, served, cluster.requests.in_use - cluster.apart, now)
+        if changed:
             cluster.follow()
     if cluster.admission is not None and exchange.number and served is not None:
         cluster.admission.record(served, now)
