@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from sidecar.model.readings import RESOURCES
 from sidecar.model.seldom import Seldom
 from sidecar.overload import files, memory
 from sidecar.policy.places import Ceiling, ceiling_for, reserve_of
@@ -89,10 +90,15 @@ class Watch:
         self._policy = policy
         if policy is None:
             self._state = None
+            self._runtime.readings.pressure.update(dict.fromkeys(RESOURCES, 0.0))
+            self._runtime.readings.memory_limit = 0
             self._set(0, "")
             self._runtime.places.ceiling = Ceiling()
         elif changed or self._state is None:
-            self._state = _State(Steps(policy.lag), Steps(policy.memory))
+            if self._state is None:
+                self._state = _State(Steps(policy.lag), Steps(policy.memory))
+            else:  # the step stays until it is calm
+                self._state.lag.thresholds, self._state.memory.thresholds = policy.lag, policy.memory
             self._group = self._sources.group()
             self._cheap = self._sources.cheap()
             readings = self._runtime.readings

@@ -158,11 +158,30 @@ def test_near_the_ceiling_idle_clients_make_room() -> None:
     assert process.runtime.readings.pressure["files"] == 1.0
 
 
+def test_a_reload_under_pressure_keeps_the_step_until_it_is_calm() -> None:
+    # Given a process that refuses, for want of time and of memory
+    process = Process()
+    process.watch.configure(OverloadPolicy(memory_limit=100 * MIB))
+    process.look(5.0, times=4)
+    assert process.runtime.pressure == REFUSE
+
+    # When a reload gives it more memory, that alone lets nobody in whom the other would keep out
+    process.watch.configure(OverloadPolicy(memory_limit=1000 * MIB))
+    assert process.look(5.0) == REFUSE
+
+    # And with calm it goes down as ever
+    process.look(0.0, times=100)
+    assert [event["step"] for event in process.events] == ["refuse", "shed", "hold", "well"]
+
+
 def test_switched_off_nothing_is_limited_and_pressure_ends() -> None:
     process = Process(limit=64)
+    process.watch.configure(OverloadPolicy(memory_limit=100 * MIB))
     process.look(5.0, times=4)
     process.watch.configure(None)
     assert process.runtime.pressure == WELL
+    assert process.runtime.readings.pressure == dict.fromkeys(RESOURCES, 0.0)
+    assert process.runtime.readings.memory_limit == 0
     assert process.runtime.places.ceiling == Ceiling()
     assert process.look(5.0, times=8) == WELL
 
