@@ -29,22 +29,25 @@ class Admission:
     """Rejects at random, as often as it must; one for each cluster.
 
     A critical request counts half as much and a sheddable one up to twice: theirs are
-    `2 k` and `(1 + k) / 2` in place of k.
+    `2 k` and `(1 + k) / 2` in place of k. What was rejected counts against its own priority and
+    those below: else the many sheddable ones that are kept out would keep critical ones out too.
     """
 
-    __slots__ = ("_ks", "_policy", "_rng", "_window", "rejected")
+    __slots__ = ("_kept_out", "_ks", "_let_out", "_policy", "_rng", "rejected")
 
     def __init__(self, policy: AdmissionPolicy, rng: Random) -> None:
         """Nothing was asked for, so nothing is rejected."""
         self._rng = rng
-        self._window = Window(policy.window)  # requests; those that were served
+        self._let_out = Window(policy.window)  # requests that were sent; of them, those that were served
+        self._kept_out = [Window(policy.window) for _ in PRIORITIES]  # those that were rejected
         self.rejected = [0] * len(PRIORITIES)
         self.configure(policy)
 
     def configure(self, policy: AdmissionPolicy) -> None:
         """Change the policy in place: what was counted stays."""
         self._policy = policy
-        self._window.resize(policy.window)
+        for window in (self._let_out, *self._kept_out):
+            window.resize(policy.window)
         self._ks = [0.0] * len(PRIORITIES)
         self._ks[CRITICAL] = 2 * policy.k
         self._ks[DEFAULT] = policy.k
@@ -56,13 +59,13 @@ class Admission:
         probability = self.probability(priority, now)
         if probability <= 0.0 or self._rng.random() >= probability:
             return False
-        self._window.total += 1
+        self._kept_out[priority].total += 1
         self.rejected[priority] += 1
         return True
 
     def record(self, served: bool, now: float) -> None:
         """What came of a request that was let out."""
-        window = self._window
+        window = self._let_out
         if now >= window.ends:
             window.rotate(now)
         window.total += 1
@@ -70,7 +73,9 @@ class Admission:
 
     def probability(self, priority: int, now: float) -> float:
         """How likely a request of this priority is to be rejected at `now`."""
-        requests, served = self._window.counts(now)
+        requests, served = self._let_out.counts(now)
+        for window in self._kept_out[: priority + 1]:
+            requests += window.counts(now)[0]
         if requests < self._policy.min_requests:
             return 0.0
         wanted = (requests - self._ks[priority] * served) / (requests + 1)

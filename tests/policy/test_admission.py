@@ -104,6 +104,25 @@ def test_what_is_less_important_is_rejected_first() -> None:
     assert shares[CRITICAL] < shares[DEFAULT] < shares[SHEDDABLE]
 
 
+@pytest.mark.parametrize(("served", "most"), [(0.2, 0.7), (0.3, 0.05)])
+def test_in_deep_trouble_the_less_important_goes_first_as_well(served: float, most: float) -> None:
+    # Given a service that fails most of what it is asked, for as many of each priority
+    traffic = Traffic(rate=300)
+    asked, out = [0, 0, 0], [0, 0, 0]
+    while traffic.now < 30.0:
+        for priority in ALL:
+            traffic.now += 1 / traffic.rate
+            asked[priority] += 1
+            if not traffic.admission.rejects(priority, traffic.now):
+                out[priority] += 1
+                traffic.admission.record(traffic.rng.random() < served, traffic.now)
+
+    # Then what is kept out of the others is not held against the critical
+    rejected = [1 - out[priority] / asked[priority] for priority in ALL]
+    assert rejected[CRITICAL] < most
+    assert rejected[CRITICAL] + 0.2 < rejected[DEFAULT] < rejected[SHEDDABLE]
+
+
 def test_a_few_requests_say_nothing() -> None:
     admission = Admission(AdmissionPolicy(min_requests=10), Random(1))
     for _ in range(9):
