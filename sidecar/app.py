@@ -29,6 +29,7 @@ from sidecar.config.tls import ListenerTls, Tls
 from sidecar.config.watch import Fingerprint, fingerprint, watch
 from sidecar.health.checks import Checks
 from sidecar.identity.files import FileError
+from sidecar.lifecycle import signals
 from sidecar.lifecycle.companion import Companion
 from sidecar.lifecycle.crashes import Crashes
 from sidecar.lifecycle.fixed import fixed_changes
@@ -373,12 +374,17 @@ class App:
 
     async def run(self) -> int:
         """Start, serve until a signal, drain, stop; the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        if not await self._started():
-            return 0
+        signals.hear(asyncio.get_running_loop(), self._on_signal)
+        try:
+            if await self._started():
+                await self._serve()
+        finally:
+            signals.ignore()
+        log.info("stopped")
+        return 0
+
+    async def _serve(self) -> None:
+        """From the start to the end, in good order."""
         # What exists now lives until the end: the collector need not walk it.
         gc.collect()
         gc.freeze()
@@ -392,11 +398,11 @@ class App:
         await self._succession.end()
         await self._shutdown.run(Phases.of(self.spec.shutdown, self._pauses))
         await self.stop()
-        log.info("stopped")
-        return 0
 
     async def _started(self) -> bool:
         """Start, unless a signal comes first."""
+        if self._stopping.is_set():
+            return False
         starting, stopping = asyncio.ensure_future(self.start()), asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -412,8 +418,10 @@ class App:
         self._notify.ready(f"configuration {self.runtime.snapshot.version}")
 
     def _on_signal(self, number: int) -> None:
-        """The first asks to stop, the next ones for more haste."""
-        if self._stopping.is_set():
+        """SIGHUP asks to reload; of the others the first to stop, the next ones for more haste."""
+        if number == signal.SIGHUP:
+            self._on_hangup()
+        elif self._stopping.is_set():
             log.info("hurrying", signal=signal.Signals(number).name)
             self._shutdown.hurry()
         else:

@@ -1,9 +1,13 @@
 """How a process starts: whom it waits for, what it inherits, whom it tells."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,77 @@ from sidecar.wire.listener import BindError
 from tests.chaos.watching import eventually
 from tests.interop.setups import TIMEOUT, admin, config
 from tests.support.http_service import HttpService
-from tests.support.processes import Processes
+from tests.support.processes import ROOT, Processes
 from tests.support.sidecar import SidecarProcess, running
+
+# -------------------------------------------------------------------- signals
+
+
+def interrupted(folder: Path, *numbers: int) -> SidecarProcess:
+    """One that gets these signals before it has handlers for them."""
+    sent = " ".join(str(int(number)) for number in numbers)
+    return SidecarProcess(folder, config(["127.0.0.1:1"]), env={"SIGNALS": sent}, module="tests.support.interrupted")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_that_comes_during_the_start_is_heeded(
+    processes: Processes, tmp_path: Path, number: signal.Signals
+) -> None:
+    sidecar = interrupted(tmp_path, number)
+    processes.own(sidecar)
+    sidecar.start()
+    assert await sidecar.exited() == 0
+    sidecar.reap()
+    # Then it says why it ends, and has served nothing
+    assert [event["event"] for event in sidecar.events] == ["stopping", "stopped"]
+    assert sidecar.events[0]["why"] == number.name
+
+
+async def test_a_hangup_during_the_start_changes_nothing(processes: Processes, tmp_path: Path) -> None:
+    sidecar = interrupted(tmp_path, signal.SIGHUP)
+    processes.own(sidecar)
+    await sidecar.serve()
+    sidecar.signal(signal.SIGINT)
+    assert await sidecar.exited() == 0
+
+
+_INIT = ["unshare", "--map-root-user", "--fork", "--pid", "--kill-child"]
+_HAS_INIT = (
+    shutil.which("unshare") is not None
+    and not subprocess.run([*_INIT, "true"], check=False, capture_output=True, timeout=30).returncode
+)
+
+
+@pytest.mark.skipif(not _HAS_INIT, reason="no process namespaces here")
+def test_as_process_1_too(tmp_path: Path) -> None:
+    """The kernel drops what process 1 has no handler for (pid_namespaces(7))."""
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(config(["127.0.0.1:1"]))
+    done = subprocess.run(
+        [*_INIT, sys.executable, "-m", "tests.support.interrupted", "run", "-c", str(path)],
+        env=os.environ | {"SIGNALS": str(int(signal.SIGTERM))},
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        timeout=30,
+    )
+    assert done.returncode == 0
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["stopping", "stopped"]
+
+
+async def test_who_is_told_to_stop_at_the_very_end_ends_well(processes: Processes, tmp_path: Path) -> None:
+    # Given a sidecar that goes
+    sidecar = SidecarProcess(tmp_path, config(["127.0.0.1:1"]))
+    processes.own(sidecar)
+    await sidecar.serve()
+    sidecar.signal(signal.SIGINT)
+    # When it is told so again and again until it is gone
+    while sidecar.returncode is None:
+        sidecar.terminate()
+        await asyncio.sleep(0)
+    # Then not one of these killed it
+    assert sidecar.returncode == 0
+
 
 # ------------------------------------------------------------------- wait_for
 
