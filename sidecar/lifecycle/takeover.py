@@ -35,10 +35,17 @@ _ANSWER_SECONDS: Final = 10.0
 _READY_SECONDS: Final = 120.0
 # A predecessor that ends waits no longer for a successor to go on without it.
 _ENDING_SECONDS: Final = 1.0
+# Who hangs up before we have all is most likely gone; one that does so again and again is not.
+_ASKS: Final = 5
+_ASK_AGAIN_SECONDS: Final = 0.05
 
 
 class TakeoverError(Exception):
     """The sockets cannot be had; the text says why."""
+
+
+class _GoneError(ChannelError):
+    """It was there, and hung up before it had given anything."""
 
 
 class Successor:
@@ -93,8 +100,19 @@ class Successor:
 
 
 async def claim(path: str, version: str) -> Successor | None:
-    """The sockets of the process that listens at `path`; None when there is none.
-    TakeoverError when it does not give them."""
+    """The sockets of the process that listens at `path`; None when there is none, or it ends
+    before it has given them. TakeoverError when it does not give them."""
+    for ask in range(1, _ASKS + 1):
+        try:
+            return await _ask(path, version)
+        except _GoneError as error:
+            if ask == _ASKS:
+                raise TakeoverError(f"cannot take over by {path}: {error}") from None
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+    return None
+
+
+async def _ask(path: str, version: str) -> Successor | None:
     try:
         channel = connect(path)
     except OSError as error:
@@ -102,6 +120,7 @@ async def claim(path: str, version: str) -> Successor | None:
     if channel is None:
         return None
     offered: list[Offered] = []
+    pid = 0
     try:
         pid = channel.check_peer()
         await channel.send({"protocol": PROTOCOL, "version": version})
@@ -113,6 +132,8 @@ async def claim(path: str, version: str) -> Successor | None:
         channel.close()
         for each in offered:
             each.socket.close()
+        if isinstance(error, (_GoneError, BrokenPipeError, ConnectionResetError)):
+            raise _GoneError(f"process {pid} hung up") from None
         reason = "it does not answer" if isinstance(error, TimeoutError) else str(error)
         raise TakeoverError(f"cannot take over by {path}: {reason}") from None
 
@@ -121,7 +142,7 @@ async def _receive_sockets(channel: Channel, pid: int, offered: list[Offered]) -
     """One message's sockets; whether more follow."""
     answer = await channel.receive(_ANSWER_SECONDS)
     if answer is None:
-        raise ChannelError(f"process {pid} hung up")
+        raise _GoneError
     message, files = answer
     if "refused" in message or message.get("protocol") != PROTOCOL:
         close_all(files)

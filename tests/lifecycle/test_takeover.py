@@ -272,6 +272,43 @@ async def test_who_was_refused_while_it_waited_does_not_take_over(socket_folder:
             successor.close()
 
 
+@pytest.mark.parametrize("when", ["before it accepts", "before it answers", "with half of its sockets given"])
+async def test_who_ends_before_it_has_given_its_sockets_was_never_there(socket_folder: Path, when: str) -> None:
+    # Given a predecessor that is asked for its sockets
+    path = str(socket_folder / "takeover.sock")
+    own = listen(path)
+    claiming = asyncio.ensure_future(claim(path, "2"))
+    if when == "before it accepts":
+        await asyncio.sleep(0)  # it has connected, and waits
+    else:
+        sock, _ = await asyncio.get_running_loop().sock_accept(own)
+        before = Channel(sock)
+        assert await before.receive(10) is not None
+        if when == "with half of its sockets given":
+            await before.send({"protocol": 1, "version": "1", "sockets": [["", path]], "more": True}, [own.fileno()])
+        before.close()
+    # When it ends as if killed, and leaves its path behind
+    own.close()
+    # Then there is nobody to take over from
+    assert await claiming is None
+    assert Path(path).exists()
+
+
+async def test_who_hangs_up_again_and_again_is_there_all_the_same(socket_folder: Path) -> None:
+    path = str(socket_folder / "takeover.sock")
+    with listen(path) as own:
+        claiming = asyncio.ensure_future(claim(path, "2"))
+        while not claiming.done():
+            accepting = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(own))
+            await asyncio.wait({claiming, accepting}, return_when=asyncio.FIRST_COMPLETED)
+            if accepting.done():
+                accepting.result()[0].close()
+            else:
+                accepting.cancel()
+        with pytest.raises(TakeoverError, match=f"process {os.getpid()} hung up"):
+            await claiming
+
+
 async def test_a_successor_with_a_bad_file_asks_for_nothing(generations: Generations) -> None:
     live = await generations.first()
     successor = generations.make(generations.config.replace("listen:", "lisen:"))
