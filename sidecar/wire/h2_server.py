@@ -42,6 +42,9 @@ Begin = Callable[[Any, RequestHead, bool], None]
 # The PING tells when it was one; a client that does not answer gets this long.
 _DRAIN_SECONDS = 1.0
 _DRAIN_PING = b"draining"
+# A client that has asked nothing yet is told behind its first request, which is looked for so
+# often: a pause may be short. One that never asks is told after `_DRAIN_SECONDS`.
+_DRAIN_LOOKS = 20
 # The idle timeout is looked at so many times: it is at most a quarter late.
 _IDLE_CHECKS = 4
 _PACE = Pace()
@@ -62,6 +65,7 @@ class H2ServerConnection(H2Connection):
     __slots__ = (
         "_began",
         "_begin",
+        "_drain_looks",
         "_drain_token",
         "_finishing",
         "_idle_checks",
@@ -98,6 +102,7 @@ class H2ServerConnection(H2Connection):
         self._idle_checks = 0
         self._idle_token = 0
         self._drain_token = 0
+        self._drain_looks = 0  # for the first request, while there is one to come
         self._peer_left = False  # whether it said GOAWAY
 
     @property
@@ -123,7 +128,8 @@ class H2ServerConnection(H2Connection):
         if not self._latest and not self._drain_token:
             # Nothing was asked yet. Told at once the client would only come again, and again;
             # and gRPC fails the call that it has made the connection for.
-            self._drain_token = self.runtime.timers.add(_DRAIN_SECONDS, self)
+            self._drain_looks = _DRAIN_LOOKS
+            self._drain_token = self.runtime.timers.add(_DRAIN_SECONDS / _DRAIN_LOOKS, self)
             return
         self.draining = True
         try:
@@ -139,10 +145,13 @@ class H2ServerConnection(H2Connection):
     def on_timer(self, token: int) -> None:
         """The client was idle, or did not answer the PING, or does not read."""
         if token == self._drain_token:
+            self._drain_looks -= 1
             if self.draining:
                 self._final_goaway()
-            else:
+            elif self._latest or not self._drain_looks:
                 self.drain()
+            else:
+                self._drain_token = self.runtime.timers.add(_DRAIN_SECONDS / _DRAIN_LOOKS, self)
         elif token == self._idle_token:
             self._check_idle()
         else:

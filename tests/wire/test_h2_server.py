@@ -621,6 +621,27 @@ class TestDrain:
         down.lose()
         assert down.closed == [down.connection]
 
+    def test_who_has_asked_nothing_yet_is_told_behind_its_first_request(self) -> None:
+        # Given a client that has just connected
+        down = Downstream()
+        down.in_turn(down.connection.drain)
+        down.runtime.timers.advance(0.9)
+        down.pump()
+        assert down.of(ngh2.GoAwayReceived) == [], "it would come again at once"
+        # When it asks, then it hears soon that it has to go: the pause may be a short one
+        stream, _ = down.serve(body=b"ping")
+        down.runtime.timers.advance(0.06)
+        down.pump()
+        assert down.of(ngh2.GoAwayReceived) != []
+        answer(down, stream)
+
+    def test_who_never_asks_is_told_after_a_second(self) -> None:
+        down = Downstream()
+        down.in_turn(down.connection.drain)
+        down.runtime.timers.advance(1.01)
+        down.pump()
+        assert down.of(ngh2.GoAwayReceived) != []
+
     def test_the_idle_timeout_drains(self) -> None:
         down = Downstream()
         down.connection._pace = Pace()
