@@ -26,6 +26,8 @@ class Turn(Protocol):
 
     now: float
     bulky: bool
+    large: int
+    calm_from: float
     rest: Any  # see sidecar.wire.rest
 
     def begin(self) -> None:

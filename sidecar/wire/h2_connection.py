@@ -96,7 +96,9 @@ class H2Connection(Guarded):
         """Bytes from the peer."""
         turn = self.turn
         turn.begin()
-        if len(data) >= BULK:
+        if len(data) >= turn.large:
+            if turn.large < BULK:
+                self._be_careful()
             turn.bulky = True
             self._large += 2
             if self._dense:

@@ -17,7 +17,7 @@ from sidecar.model.outcome import Failure
 from sidecar.policy.calm import Calm
 from sidecar.proxy.runtime import Runtime, Turn
 from sidecar.wire.h2_watch import Watch
-from sidecar.wire.turn import BULK
+from sidecar.wire.turn import BULK, SMALL
 
 # Bytes that are parsed at once, of a peer of which nobody knows what they cost; then twice as
 # many, or half, as long as they took less, or more, than PIECE_SECONDS.
@@ -25,6 +25,10 @@ _PIECE = 128
 _SMALLEST_PIECE = 64
 _LARGEST_PIECE = 64 * 1024
 _PIECE_SECONDS = 0.000_03
+# A read that took longer than this to parse makes all connections' be parsed in small pieces, for so
+# many seconds: a few bytes may be much, and who sends them may do it on one connection after the other.
+_DEAR_SECONDS = 0.005
+_ALARM_SECONDS = 60.0
 # A new connection's first calls need not wait for others, when they are no more than this.
 _FEW_BYTES = 1024
 # More bytes than this without an event are no frame and no header block that has yet to
@@ -111,7 +115,7 @@ class Guarded(asyncio.Protocol):
             self._discard(data)
         elif self._unread or self._backlog:
             self._unread += data
-        elif self._watch.new or self._wary or (self._dense and len(data) >= BULK):
+        elif self._watch.new or self._wary or (self._dense and len(data) >= self.turn.large):
             self._unread, self._at = data, 0
             rest = self.turn.rest
             if (rest.waits and len(data) > _FEW_BYTES) or rest.slice(self):
@@ -169,11 +173,27 @@ class Guarded(asyncio.Protocol):
         """The first of many events; the others follow in the next turns."""
         if len(events) > 4 * self.many_events:
             self._beware()
+        self._alarm_if_dear()
         self._dense = True
         self.careful_from = 0.0
         self._backlog += events
         self._hold()
         return self._next()
+
+    def _alarm_if_dear(self) -> None:
+        """A read of this turn made much work. When it took too long, no such read is parsed whole for a while."""
+        turn = self.turn
+        if self.runtime.clock() - turn.now > _DEAR_SECONDS:
+            turn.large = SMALL
+            turn.calm_from = turn.now + _ALARM_SECONDS
+
+    def _be_careful(self) -> None:
+        """A read comes that is large as long as there is reason for alarm."""
+        turn = self.turn
+        if turn.now < turn.calm_from:
+            self._dense = True
+        else:
+            turn.large = BULK
 
     def _next(self) -> list[Any]:
         """An event off the backlog. A head keeps what came right behind it: whether it came
@@ -234,7 +254,7 @@ class Guarded(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _parse_piece(self) -> None:
-        size = self._piece
+        size = self._piece if self.turn.large == BULK else min(self._piece, SMALL)
         at, self._at = self._at, self._at + size
         data = self._unread[at : self._at]
         if self._at >= len(self._unread):
@@ -246,6 +266,7 @@ class Guarded(asyncio.Protocol):
         events = self.h2.events()
         if clock() - began > _PIECE_SECONDS:
             self._piece = max(_SMALLEST_PIECE, size // 2)
+            self._alarm_if_dear()
         elif len(data) == size:
             self._piece = min(_LARGEST_PIECE, size * 2)
         self._dense = self._piece < BULK or self._wary

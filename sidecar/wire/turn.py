@@ -22,6 +22,8 @@ from sidecar.wire.rest import Rest
 
 # A read of so many bytes is a piece of a large body.
 BULK = 16 * 1024
+# What is parsed whole after a read was met that took long: see sidecar.wire.h2_guard.
+SMALL = 2 * 1024
 # So many requests under way make no batch that is worth waiting for.
 FEW = 16
 
@@ -53,7 +55,8 @@ class Turn:
 
     `now` is the clock's time in seconds when the turn began: one reading serves
     all that happens in it. `depth` is 0 outside of a turn. `rest` has what is told
-    when nobody else has anything to do.
+    when nobody else has anything to do. A read is `large` from so many bytes on: up to
+    `calm_from` fewer than BULK.
 
     Once it knows the `load`, turns wait with their writing until every socket that
     was ready has been read: then one connection's requests from many clients leave
@@ -65,13 +68,28 @@ class Turn:
     is in the cache (measured: half of the CPU of 1 MiB bodies).
     """
 
-    __slots__ = ("_at_end", "_clock", "_dirty", "_loop", "_scheduled", "bulky", "depth", "load", "now", "rest")
+    __slots__ = (
+        "_at_end",
+        "_clock",
+        "_dirty",
+        "_loop",
+        "_scheduled",
+        "bulky",
+        "calm_from",
+        "depth",
+        "large",
+        "load",
+        "now",
+        "rest",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._clock = clock
         self.load: Load | None = None
         self.bulky = False
+        self.large = BULK
+        self.calm_from = 0.0
         self.now = clock()
         self.depth = 0
         self.rest = Rest(self, clock)

