@@ -21,6 +21,7 @@ class FakeTurn:
         self.now = clock.now
         self.bulky = False
         self.rest: Any = None  # nothing is read in parts
+        self.large, self.calm_from = 0, 0.0
         self.waiting: list[Any] = []
         self.next: list[Any] = []  # who waits for what is told in the next turn
 

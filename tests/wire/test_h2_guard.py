@@ -242,30 +242,30 @@ class TestSlices:
     def test_a_read_that_was_dear_makes_those_of_all_be_parsed_in_small_pieces(self, frames: int) -> None:
         # Given three connections that have sent cheap DATA, which is parsed whole
         one = Raw()
-        others = [Raw(runtime=one.runtime) for _ in range(2)]
+        raws = [one, *(Raw(runtime=one.runtime) for _ in range(2))]
         body = f.data(1, bytes(16_000)) * 4
-        for raw in (one, *others):
-            raw.connection.h2 = Dear(raw)  # type: ignore[assignment]
+        parsed = [Dear(raw) for raw in raws]
+        for raw, dear in zip(raws, parsed, strict=True):
             raw.say(f.headers(1, POST), f.ping() * frames, body)
             raw.say(body)
             raw.read(body)
-            assert raw.connection.h2.sizes[-1] == len(body)
+            assert dear.sizes[-1] == len(body)
         # When one's heads are dear
-        dear = gets(3, 200)
-        one.connection.h2.seconds = 0.0002
-        one.say(dear)
-        assert one.connection.h2.sizes[-1] == len(dear)
+        heads = gets(3, 200)
+        parsed[0].seconds = 0.0002
+        one.say(heads)
+        assert parsed[0].sizes[-1] == len(heads)
         # Then nobody's are parsed whole, whatever comes before them in their read
-        for raw in others:
-            raw.connection.h2.sizes.clear()
-            raw.say(body + dear)
-            assert max(raw.connection.h2.sizes) <= SMALL
+        for raw, dear in zip(raws, parsed, strict=True):
+            dear.sizes.clear()
+            raw.say(body + gets(1003, 200))
+            assert max(dear.sizes) <= SMALL
         # And some time later they are again
         one.pass_time(61.0)
-        for raw in others:
+        for raw, dear in zip(raws, parsed, strict=True):
             for _ in range(3):
                 raw.say(f.ping() + f.data(1, bytes(10_000)) + f.ping())
-            assert raw.connection.h2.sizes[-1] > 10_000
+            assert dear.sizes[-1] > 10_000
 
     def test_two_connections_take_turns(self) -> None:
         one = Raw()
@@ -312,6 +312,7 @@ class Dear:
     def __init__(self, raw: Raw) -> None:
         self._raw = raw
         self._h2 = raw.connection.h2
+        raw.connection.h2 = self  # type: ignore[assignment]
         self.seconds = 0.0
         self.sizes: list[int] = []  # that were parsed at once
 
