@@ -20,6 +20,8 @@ from sidecar.wire.portion import read_in_portions
 _READ = 64 * 1024
 # How long the alert of a failed handshake has to arrive before the socket is cut.
 _LINGER_SECONDS = 1.0
+# A fatal alert bad_certificate (RFC 8446 6.2), as a record that is not encrypted.
+_BAD_CERTIFICATE = bytes((21, 3, 3, 0, 2, 2, 42))
 
 
 class TruncatedError(ConnectionError):
@@ -36,8 +38,8 @@ class TlsLayer(asyncio.Protocol):
 
     `on_open(layer)` is called once the handshake is done; it calls `set_protocol`, and
     `connection_made` of that protocol with this layer. `on_failed(layer, error)` is
-    called at most once: the handshake failed, or the server refused our certificate,
-    which with TLS 1.3 it says only later. `on_gone(layer)` is called when a connection that
+    called at most once: the handshake failed, or the peer refused our certificate, which with
+    TLS 1.3 a server says only later, and which some clients do. `on_gone(layer)` is called when a connection that
     never opened is closed. `timeout` bounds the handshake, in seconds;
     0 for no bound.
     """
@@ -167,6 +169,8 @@ class TlsLayer(asyncio.Protocol):
             self._send()
             return
         except (ssl.SSLError, ValueError) as error:
+            if isinstance(error, HandshakeError) and self._tls.version() == "TLSv1.3":
+                self._hold_back()
             self._send()  # the alert
             self._refuse(error)
             return
@@ -176,6 +180,13 @@ class TlsLayer(asyncio.Protocol):
         self._on_open(self)
         if self._incoming.pending and not self._closing:
             self._read()
+
+    def _hold_back(self) -> None:
+        """We do not like the server, which OpenSSL has accepted. Our Finished has not left yet: without
+        it the handshake is not over there, and the server learns that it failed, and why. OpenSSL
+        sends no alert for us; its servers take one that is not encrypted until they have the Finished."""
+        self._outgoing.read()
+        self._raw.write(_BAD_CERTIFICATE)
 
     def on_timer(self, token: int) -> None:
         """The handshake, or the linger after it failed, took its time."""
@@ -236,6 +247,8 @@ class TlsLayer(asyncio.Protocol):
             # when the handshake is over for us.
             self._error = RefusedError(*error.args)
             self._on_failed(self, error)
+        elif not self._heard and "_ALERT_" in (error.reason or ""):
+            self._on_failed(self, error)  # and there are clients that look at ours only then
         self._closing = True
         if self._raw is not None:
             self._raw.close()

@@ -378,6 +378,44 @@ def test_a_client_that_does_not_trust_us(server: ssl.SSLContext, tmp_path: Path)
     serving(server, body)
 
 
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_client_that_looks_at_our_name_when_the_handshake_is_over(
+    server: ssl.SSLContext, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """One that says so by an alert, as RFC 8446 6.2 allows at any time."""
+    context = authority.as_client()
+    context.minimum_version = context.maximum_version = version
+
+    def talk(port: int) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=NAME)
+        with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            shaken = False
+            while not shaken:
+                try:
+                    tls.do_handshake()
+                    shaken = True
+                except ssl.SSLWantReadError:
+                    pass
+                sock.sendall(outgoing.read())
+                if not shaken:
+                    incoming.write(sock.recv(65536))
+            # An encrypted alert is what OpenSSL sends when it meets nonsense.
+            incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+            with pytest.raises(ssl.SSLError, match="MAC"):
+                tls.read(1)
+            sock.sendall(outgoing.read())
+            while sock.recv(65536):
+                pass
+
+    async def body(world: World) -> None:
+        await asyncio.to_thread(talk, world.port)
+        assert reason_of(await world.failed) == "peer_refused"
+        assert isinstance(await (await world.opened).lost, ssl.SSLError)
+
+    serving(server, body)
+
+
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
 def test_what_is_no_tls(server: ssl.SSLContext, data: bytes) -> None:
     async def body(world: World) -> None:

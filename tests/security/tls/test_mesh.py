@@ -130,6 +130,9 @@ async def test_whoever_is_not_expected_is_told_so(
         async with running(outbound(address, shop, ca, "spiffe://example.org/ns/prod/sa/vault")) as here:
             words = "no endpoint could be reached: its certificate is for another name"
             assert await refusal(here) == (502, "connect_failed", words)
+            # Which that server is told, though its handshakes had nothing else against it.
+            assert counted(here, "upstream") == {"wrong_name": 3}
+            assert counted(there, "downstream") == {"unknown_ca": 3, "peer_bad_certificate": 3}
     assert upstream.heads == []
 
 
