@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -129,32 +130,26 @@ def status(admin: str | None, token_file: str | None, watch: bool, as_json: bool
     from rich.console import Console
     from rich.live import Live
 
-    # Off a terminal there is no width to fit into: no name may be cut.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-
-    def show() -> None:
-        found = call_admin(api, "GET", "/api/clusters")
-        if as_json:
-            click.echo(json.dumps(found, indent=2))
-        else:
-            console.print(status_table(found))
-        sys.stdout.flush()
-
-    if not watch:
-        show()
-        return
-    try:
-        if as_json or not sys.stdout.isatty():
-            # Nothing can be drawn over: one after the other.
+    # Off a terminal there is no width to fit into: no name may be cut. Nor can anything be
+    # drawn over there: one look is printed after the other.
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 160)
+    with Live(console=console, auto_refresh=False) if watch and terminal and not as_json else nullcontext() as live:
+        try:
             while True:
-                show()
+                found = call_admin(api, "GET", "/api/clusters")
+                if live is not None:
+                    live.update(status_table(found), refresh=True)
+                elif as_json:
+                    click.echo(json.dumps(found, indent=2))
+                else:
+                    console.print(status_table(found))
+                sys.stdout.flush()
+                if not watch:
+                    return
                 time.sleep(1)
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                live.update(status_table(call_admin(api, "GET", "/api/clusters")), refresh=True)
-                time.sleep(1)
-    except KeyboardInterrupt:
-        return
+        except KeyboardInterrupt:
+            return
 
 
 @main.command()
@@ -185,7 +180,7 @@ def wait(admin: str | None, token_file: str | None, timeout: str) -> None:
             return
         except AdminError as error:
             if time.monotonic() >= end:
-                _fail(f"not ready within {timeout}: {error}")
+                _fail(f"not ready within {timeout}: {_missing(error.body) or error}")
         time.sleep(_ASK_SECONDS)
 
 
@@ -245,6 +240,15 @@ def call_admin(api: "AdminApi", method: str, path: str) -> Any:
         return json.loads(body or b"null")
     except ValueError:
         _fail(f"{api.base}{path} answered no JSON: is this a sidecar's admin port?")
+
+
+def _missing(body: bytes) -> str:
+    """What an answer of /readyz says is missing; empty for an answer that is none."""
+    try:
+        checks = json.loads(body)["checks"].items()
+        return "; ".join(f"{name}: {check['message']}" for name, check in checks if check["status"] == "failed")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
 
 
 def _fail(message: str) -> NoReturn:

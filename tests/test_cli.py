@@ -301,6 +301,27 @@ class TestStatus:
         assert run("status", "--admin", url).exit_code == 2
 
 
+class TestWait:
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (
+                b'{"checks": {"config": {"status": "ok", "message": ""}, '
+                b'"wait_for": {"status": "failed", "message": "no usable endpoint yet: users"}}}',
+                "not ready within 0s: wait_for: no usable endpoint yet: users\n",
+            ),
+            (b"[]", "/readyz answered 503 Service Unavailable\n"),
+            (b'{"checks": [1]}', "/readyz answered 503 Service Unavailable\n"),
+            (b"busy", "/readyz answered 503 Service Unavailable\n"),
+        ],
+    )
+    def test_it_says_what_is_missing(self, admin: Admin, body: bytes, words: str) -> None:
+        admin.status, admin.body = 503, body
+        result = run("wait", "--admin", admin.url, "--timeout", "0s")
+        assert result.exit_code == 1
+        assert result.stderr.endswith(words)
+
+
 def test_drain(admin: Admin) -> None:
     admin.body = b"{}"
     assert run("drain", "--admin", admin.url).exit_code == 0

@@ -14,7 +14,12 @@ _SECONDS: Final = 5.0
 
 
 class AdminError(Exception):
-    """There is no such answer; the text is for people and holds no token."""
+    """There is no such answer; the text is for people and holds no token. `body` is what
+    was answered instead."""
+
+    def __init__(self, text: str, body: bytes = b"") -> None:
+        super().__init__(text)
+        self.body = body
 
 
 class AdminApi:
@@ -48,7 +53,7 @@ class AdminApi:
             connection.close()
         if not 200 <= response.status < 300:
             hint = ": see --token-file" if response.status == http.client.UNAUTHORIZED else ""
-            raise AdminError(f"{self.base}{path} answered {response.status} {response.reason}{hint}")
+            raise AdminError(f"{self.base}{path} answered {response.status} {response.reason}{hint}", body)
         return body
 
     def _connection(self) -> http.client.HTTPConnection:

@@ -10,7 +10,7 @@ from sidecar.config.outlier import OutlierEntry
 from sidecar.config.overload import AdaptiveEntry, AdmissionEntry, Shares
 from sidecar.config.shape import BalanceKey, Bind, Grpc, Path, Repeatable, Section, Target, Text, nearest, word
 from sidecar.config.tls import Tls
-from sidecar.config.units import BadValueError, Duration, PositiveDuration, Size, Timeout, shown
+from sidecar.config.units import BadValueError, Duration, OpenTimeout, PositiveDuration, Size, Timeout, shown
 from sidecar.upstream.balance.make import POLICIES
 
 RETRY_REASONS = ("unsent", "reset", "timeout")
@@ -111,7 +111,9 @@ class Timeouts(Section):
 
     connect: PositiveDuration = Field(1.0, description="Dial and handshake. Default 1s.")
     request: Timeout = Field(15.0, description="The whole exchange, every try included; 0 = none. Default 15s.")
-    try_: Timeout = Field(0.0, alias="try", description="One try; null = what is left of the request's. Default null.")
+    try_: OpenTimeout = Field(
+        0.0, alias="try", description="One try; null = what is left of the request's. Default null."
+    )
     idle: Timeout = Field(300.0, description="Streams and bodies: no byte either way; 0 = none. Default 5m.")
     streams: list[Grpc] = Field([], description="gRPC methods that are streams from the start.")
 

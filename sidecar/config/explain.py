@@ -80,7 +80,7 @@ def _words(value: Any) -> str:
         return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
-    return str(value)
+    return "null" if value is None else str(value)
 
 
 def request_head(method: str, url: str, headers: Sequence[tuple[str, str]]) -> RequestHead:
@@ -170,7 +170,7 @@ def _targets(spec: Spec, route: Route | None, head: RequestHead) -> dict[str, di
             "endpoints": [str(endpoint.address) for endpoint in cluster.endpoints],
             "protocol": cluster.protocol,
             "balance": _plain(cluster.balance),
-            "timeouts": _plain(timeouts),
+            "timeouts": timeouts.model_dump(mode="json", by_alias=True),
             "retry": {**_plain(retry), "budget": _plain(cluster.retry.budget)},
             "may run twice": "yes" if repeatable else "no: tried again only when it provably did not run",
             "hedge": _hedge(route, first, cluster, repeatable),

@@ -9,11 +9,15 @@ from sidecar.config.secrets import MASK, NAMED, sounds_secret, without_credentia
 def masked(spec: Spec) -> dict[str, Any]:
     """JSON-able, in the shape of the YAML, every default filled in.
 
-    `defaults` are left out: they are merged into the clusters. Values under keys
+    `defaults` are left out: they are merged into the clusters. A key that is not set reads null,
+    as it can be written, but for those of a route: what those leave out is the cluster's. Values under keys
     that sound secret, what secret variables were filled in with, credentials, and user
     names and passwords in URLs, become `***`.
     """
-    plain = spec.model_dump(mode="json", by_alias=True, exclude={"defaults"}, exclude_none=True)
+    plain = spec.model_dump(mode="json", by_alias=True, exclude={"defaults"})
+    for name, listener in spec.listeners.items():
+        routes = [route.model_dump(mode="json", by_alias=True, exclude_none=True) for route in listener.routes]
+        plain["listeners"][name]["routes"] = routes
     return {
         key: {name: _mask(each, False, spec.secrets) for name, each in value.items()}
         if key in NAMED

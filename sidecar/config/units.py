@@ -168,6 +168,13 @@ PositiveDuration = Annotated[
 ]
 # Seconds; 0.0 = no limit, also written null.
 Timeout = Annotated[float, PlainValidator(parse_timeout), _AS_DURATION, WithJsonSchema(_TIMEOUT_SCHEMA)]
+# The same where 0.0 is "as long as something else allows" and reads as null.
+OpenTimeout = Annotated[
+    float,
+    PlainValidator(parse_timeout),
+    PlainSerializer(lambda seconds: format_duration(seconds) or None),
+    WithJsonSchema(_TIMEOUT_SCHEMA),
+]
 # Bytes.
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size), WithJsonSchema(_SIZE_SCHEMA)]
 # A share from 0.0 to 1.0.

@@ -1,5 +1,6 @@
 """From files and texts to a Spec, or to every error with its place."""
 
+import json
 import os
 from pathlib import Path
 
@@ -211,6 +212,24 @@ class TestMasked:
         assert plain["clusters"]["u"]["timeouts"]["try"] == "1.5s"
         again = load_text(repr(plain).replace("None", "null").replace("True", "true"), "again", {})
         assert masked(again) == plain
+
+    def test_what_is_not_set_reads_null_but_for_a_routes_keys(self) -> None:
+        """A route without `timeouts` has its cluster's; one with `timeouts: {try: null}` has no bound."""
+        plain = masked(
+            load(
+                """
+                clusters: {u: {endpoints: ["a:1"]}}
+                listeners: {o: {bind: "unix:/x", routes: [{to: u, timeouts: {request: 1s}}]}}
+                """
+            )
+        )
+        cluster, listener = plain["clusters"]["u"], plain["listeners"]["o"]
+        assert (cluster["tls"], cluster["timeouts"]["try"], listener["tls"]) == (None, None, None)
+        assert listener["routes"][0]["timeouts"] == {"request": "1s"}
+
+    def test_the_reference_loads_again_as_it_is_shown(self) -> None:
+        plain = masked(load_file("config/reference.yaml", os.environ))
+        assert masked(load_text(json.dumps(plain), "again", {})) == plain
 
 
 @pytest.mark.parametrize(

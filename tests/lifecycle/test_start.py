@@ -153,7 +153,7 @@ async def test_sidecar_wait_returns_when_it_is_ready(
         hopeless = processes.start("sidecar", "wait", "--admin", address, "--timeout", "100ms")
         assert await hopeless.exited() == 1
         hopeless.reap()
-        assert "not ready within 100ms" in hopeless.output
+        assert "not ready within 100ms: wait_for: no usable endpoint yet: web" in hopeless.output
         waiting = processes.start("sidecar", "wait", "--admin", address)
         later.listen()
         assert await waiting.exited() == 0
