@@ -102,7 +102,7 @@ def padded(draw: conversations.Draw, atoms: Atoms) -> Atoms:
         if atom[3] == f.DATA and draw(st.booleans()):
             payload, pad = atom[9:] * draw(st.sampled_from([1, 700])), draw(st.integers(0, 255))
             stream = int.from_bytes(atom[5:9])
-            atom = f.frame(f.DATA, atom[4] | f.PADDED, stream, bytes([pad]) + payload + bytes(pad))  # noqa: PLW2901
+            atom = f.frame(f.DATA, atom[4] | f.PADDED, stream, bytes([pad]) + payload + bytes(pad))
         found.append(atom)
     return found
 
