@@ -19,6 +19,9 @@ HOP_BY_HOP = frozenset(
 # What a decoder looks at instead of just passing it on.
 SPECIAL = HOP_BY_HOP | {b"content-length"}
 
+# What says where a body ends, to whoever has names as CGI and WSGI do: "_" for "-".
+MISSPELLED = frozenset((b"content_length", b"transfer_encoding"))
+
 # Fields that `Connection` may name without effect: a client must not be able to
 # strip what the next hop decides by, or what a proxy before us said of the client.
 PROTECTED = frozenset(

@@ -244,9 +244,12 @@ class H1ClientConnection(Paced):
         if not path.isascii() or b"#" in path:
             self._turn_away()
             return
+        data, self._chunked = h1.encode_request(head, end)
+        if b"\r\ntransfer_encoding:" in data or b"\r\ncontent_length:" in data:
+            self._turn_away()
+            return
         self._decoder.expect(head)
         self._upgrade = head.upgrade
-        data, self._chunked = h1.encode_request(head, end)
         self._out.append(data)
         self._request_ended = end
         if not self.dirty:
@@ -254,7 +257,7 @@ class H1ClientConnection(Paced):
 
     def _turn_away(self) -> None:
         """A target that HTTP/2 let in, whose syntax RFC 9113 8.3.1 leaves to others, and that
-        HTTP/1.1 would not."""
+        HTTP/1.1 would not; or a name that some take for framing (MISSPELLED)."""
         receiver = self.receiver
         self._withdraw()
         if receiver is not None:

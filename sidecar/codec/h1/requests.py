@@ -6,7 +6,7 @@ from typing import Final
 import httptools
 
 from sidecar.codec.authority import AUTHORITY
-from sidecar.codec.fields import SPECIAL, protected
+from sidecar.codec.fields import MISSPELLED, SPECIAL, protected
 from sidecar.codec.h1.chunks import Chunked
 from sidecar.codec.h1.decoder import CHUNKED, COUNTED, END, HELD, RAW, STOPPED, TOLD, TOLD_AT, Decoder, HeadEnds, Scout
 from sidecar.codec.h1.encoding import TE
@@ -18,6 +18,7 @@ from sidecar.model.headers import Headers, tokens
 # A message begins with a method, one space, a target, one space and this (RFC 9112 3). llhttp
 # lets there be more spaces, and RTSP/ and ICE/: what another server makes of them, nobody knows.
 _PROTOCOL: Final = b" HTTP/"
+_LOOKED_AT: Final = SPECIAL | MISSPELLED
 _LENGTH: Final = re.compile(rb"(?i)\ncontent-length:[ \t]*(\d+)")
 _ABSOLUTE: Final = re.compile(rb"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
 
@@ -87,7 +88,7 @@ class RequestDecoder(Decoder):
         special: Headers = []
         for pair in fields:
             name = pair[0]
-            if name not in SPECIAL:
+            if name not in _LOOKED_AT:
                 kept.append(pair)
             elif name == b"host":
                 if host is not None:
@@ -158,6 +159,8 @@ class RequestDecoder(Decoder):
                 length = None
             elif name == b"upgrade":
                 upgrades += tokens([pair], b"upgrade")
+            elif name in MISSPELLED:
+                raise H1Error("a field that some take for one of the body's framing")
             elif name == b"te" and b"trailers" in tokens([pair], b"te"):
                 kept.append(TE)
         if named:

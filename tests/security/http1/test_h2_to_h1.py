@@ -107,6 +107,8 @@ REFUSED: Final[dict[str, Fields]] = {
     "proxy-connection": field(b"proxy-connection", b"close"),
     "transfer-encoding": field(b"transfer-encoding", b"chunked"),
     "transfer-encoding of another kind": field(b"transfer-encoding", b"identity"),
+    "transfer_encoding": field(b"transfer_encoding", b"chunked"),
+    "content_length": field(b"content_length", b"5"),
     "upgrade": field(b"upgrade", b"websocket"),
     "te other than trailers": field(b"te", b"gzip"),
     "te of trailers and others": field(b"te", b"trailers, gzip"),
