@@ -21,7 +21,7 @@ from sidecar.admin import server as admin
 from sidecar.admin.operations import Check
 from sidecar.admin.token import TokenError, read_token, readable_by_all
 from sidecar.assembly import Parts, assemble
-from sidecar.config.errors import ConfigError, ConfigErrors
+from sidecar.config.errors import ConfigErrors, Problem
 from sidecar.config.load import load_file, placed
 from sidecar.config.schema import Spec
 from sidecar.config.secrets import without_credentials
@@ -228,7 +228,7 @@ class App:
         try:
             read_token(path)
         except TokenError as error:
-            raise ConfigErrors([ConfigError(self.path, 1, 1, "admin.token_file", str(error))]) from None
+            raise placed(self.path, self._env, [Problem(("admin", "token_file"), str(error))]) from None
         if readable_by_all(path):
             log.warning("admin_token_readable_by_all", path=path)
 

@@ -61,6 +61,9 @@ class Access:
         hosts = request.headers.getall(hdrs.HOST, [])
         if len(hosts) != 1 and (hosts or request.version >= HttpVersion11):
             return refusal(400, "bad_request", "a request has one Host field")
+        if not request.raw_path.startswith("/"):
+            # RFC 9112 3.2.2: whom an absolute target names is asked, whatever Host says.
+            hosts = [_authority(request.raw_path) or ""]
         if hosts and not self._knows(request, hosts[0]):
             return refusal(403, "foreign_host", "this host is not ours: see admin.allowed_hosts")
         watched = request.method not in _READS or _resource(request) == _STREAM
@@ -124,10 +127,10 @@ def _is_same_site(request: web.Request, hosts: list[str]) -> bool:
     return all(origin.startswith("http") and _authority(origin) in hosts for origin in origins)
 
 
-def _authority(origin: str) -> str | None:
-    """The host and port of an origin; None of what is none."""
+def _authority(url: str) -> str | None:
+    """The host and port of an origin or a target; None of what is none."""
     try:
-        return urlsplit(origin).netloc or None
+        return urlsplit(url).netloc or None
     except ValueError:  # an IPv6 address that is none
         return None
 

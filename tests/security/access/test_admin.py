@@ -113,6 +113,19 @@ async def test_a_name_that_was_made_to_mean_this_machine_is_not_answered(
     assert sidecar.calls == []
 
 
+async def test_an_absolute_target_is_whom_it_names(server: AdminServer, sidecar: FakeSidecar) -> None:
+    """RFC 9112 3.2.2: it wins over Host."""
+    for path, status in (
+        ("http://evil.example/api/config", 403),
+        ("http://localhost@evil.example/api/config", 403),
+        ("http://localhost:15000/api/config", 200),
+    ):
+        assert (await ask(server, "host: localhost", path=path))[0] == status, path
+    assert (await ask(server, "host: evil.example", path="http://localhost/api/config"))[0] == 200
+    assert (await ask(server, "host: localhost", method="POST", path="http://evil.example/api/drain"))[0] == 403
+    assert sidecar.calls == []
+
+
 async def test_a_request_has_one_host(server: AdminServer) -> None:
     assert (await ask(server, "x: y"))[0] == 400
     assert (await ask(server, "host: localhost", "host: localhost"))[0] == 400
