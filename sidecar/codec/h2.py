@@ -431,7 +431,16 @@ def oversized(headers: tuple[Header, ...]) -> bool:
     and value in bytes, plus 32 for each field), or of too many fields."""
     if len(headers) > MAX_FIELDS:
         return True
-    return sum(map(len, chain.from_iterable(headers))) + 32 * len(headers) > MAX_HEADER_LIST
+    return _size_of(headers) > MAX_HEADER_LIST
+
+
+def _size_of(headers: tuple[Header, ...]) -> int:
+    return sum(map(len, chain.from_iterable(headers))) + 32 * len(headers)
+
+
+def size_of_lists(events: Sequence[object]) -> int:
+    """The size of all header lists in some events (RFC 9113 6.5.2)."""
+    return sum(_size_of(getattr(event, "headers", ())) for event in events)
 
 
 # Errors.

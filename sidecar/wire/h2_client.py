@@ -323,7 +323,8 @@ class H2ClientConnection(H2Connection):
         """Its status is none (RFC 9110 15), or its head or trailers are over what we told the
         server (RFC 9113 6.5.2). Others on the connection go on."""
         receiver = stream.receiver
-        self._alarm_if_dear()
+        if self._was_dear():
+            self._alarm()
         self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
         if receiver is not None:
             receiver.on_reset(Failure.PROTOCOL)

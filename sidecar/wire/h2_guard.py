@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any
 
 from sidecar.codec import h2
-from sidecar.codec.h2 import Connection, ErrorCode, H2Error, RequestReceived, ResponseReceived
+from sidecar.codec.h2 import Connection, ErrorCode, H2Error, RequestReceived, ResponseReceived, size_of_lists
 from sidecar.model.outcome import Failure
 from sidecar.policy.calm import Calm
 from sidecar.proxy.runtime import Runtime, Turn
@@ -25,9 +25,11 @@ _PIECE = 128
 _SMALLEST_PIECE = 64
 _LARGEST_PIECE = 64 * 1024
 _PIECE_SECONDS = 0.000_03
-# A read that took longer than this to parse makes all connections' be parsed in small pieces, for so
-# many seconds: a few bytes may be much, and who sends them may do it on one connection after the other.
+# A read that took longer than this to parse, for so many bytes of header lists, makes all connections'
+# be parsed in small pieces, for so many seconds: a few bytes may be much, and who sends them may do it on
+# one connection after the other.
 _DEAR_SECONDS = 0.005
+_DEAR_BYTES = 1024 * 1024
 _ALARM_SECONDS = 60.0
 # A new connection's first calls need not wait for others, when they are no more than this.
 _FEW_BYTES = 1024
@@ -173,19 +175,23 @@ class Guarded(asyncio.Protocol):
         """The first of many events; the others follow in the next turns."""
         if len(events) > 4 * self.many_events:
             self._beware()
-        self._alarm_if_dear()
+        if self._was_dear() and size_of_lists(events) > _DEAR_BYTES:
+            self._alarm()
         self._dense = True
         self.careful_from = 0.0
         self._backlog += events
         self._hold()
         return self._next()
 
-    def _alarm_if_dear(self) -> None:
-        """A read of this turn made much work. When it took too long, no such read is parsed whole for a while."""
+    def _was_dear(self) -> bool:
+        """Whether this turn took long so far: for what was read, or because the process had to wait."""
+        return self.runtime.clock() - self.turn.now > _DEAR_SECONDS
+
+    def _alarm(self) -> None:
+        """No read that may be dear is parsed whole for a while."""
         turn = self.turn
-        if self.runtime.clock() - turn.now > _DEAR_SECONDS:
-            turn.large = SMALL
-            turn.calm_from = turn.now + _ALARM_SECONDS
+        turn.large = SMALL
+        turn.calm_from = turn.now + _ALARM_SECONDS
 
     def _be_careful(self) -> None:
         """A read comes that is large as long as there is reason for alarm."""
@@ -266,7 +272,8 @@ class Guarded(asyncio.Protocol):
         events = self.h2.events()
         if clock() - began > _PIECE_SECONDS:
             self._piece = max(_SMALLEST_PIECE, size // 2)
-            self._alarm_if_dear()
+            if self._was_dear() and size_of_lists(events) > _DEAR_BYTES:
+                self._alarm()
         elif len(data) == size:
             self._piece = min(_LARGEST_PIECE, size * 2)
         self._dense = self._piece < BULK or self._wary

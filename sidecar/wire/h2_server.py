@@ -367,7 +367,8 @@ class H2ServerConnection(H2Connection):
         failure = Failure.TARGET_TOO_LONG if len(head.path) > MAX_TARGET else Failure.HEADERS_TOO_LARGE
         self.runtime.refused(self, status_of(failure), reason_of(failure))
         self.spend("header_list")
-        self._alarm_if_dear()
+        if self._was_dear():
+            self._alarm()
         if is_grpc_head(head):
             stream.send_head(grpc_reply(failure, "", 0, []), True)
             return

@@ -19,7 +19,7 @@ from sidecar.wire.h2_guard import UPDATES
 from sidecar.wire.h2_server import H2ServerConnection
 from sidecar.wire.h2_watch import FRAMES
 from sidecar.wire.rest import SLICE
-from sidecar.wire.turn import SMALL
+from sidecar.wire.turn import BULK, SMALL
 from tests.security.http2 import frames as f
 from tests.security.http2.bombs import Bomb, huffman
 from tests.wire.h2_peers import Downstream, FakeRuntime, FakeTransport, Heard, Upstream, request
@@ -251,7 +251,9 @@ class TestSlices:
             raw.read(body)
             assert dear.sizes[-1] == len(body)
         # When one's heads are dear
-        heads = gets(3, 200)
+        entry = b"\x40" + f.literal(b"x-a", b"v" * 3500)[1:]
+        one.say(f.frame(f.HEADERS, 5, 3, f.block(GET) + entry))
+        heads = b"".join(f.frame(f.HEADERS, 5, 5 + 2 * n, f.block(GET) + b"\xbe" * 10) for n in range(200))
         parsed[0].seconds = 0.0002
         one.say(heads)
         assert parsed[0].sizes[-1] == len(heads)
@@ -266,6 +268,24 @@ class TestSlices:
             for _ in range(3):
                 raw.say(f.ping() + f.data(1, bytes(10_000)) + f.ping())
             assert dear.sizes[-1] > 10_000
+
+    def test_a_pause_of_the_machine_is_no_such_read(self) -> None:
+        # Given a process that now and then has to wait for a processor
+        one = Raw()
+        dear = Dear(one)
+        one.say(f.headers(1, POST), f.ping() * FRAMES)
+        body = f.data(1, bytes(16_000)) * 4
+        one.say(body)
+        one.say(body)
+        # When it does while it parses ordinary heads
+        dear.seconds = 0.0002
+        one.say(gets(3, 200))
+        # Then what is large is parsed as ever
+        dear.seconds = 0.0
+        one.say(body)
+        one.say(body)
+        assert dear.sizes[-1] == len(body)
+        assert one.runtime.turn.large == BULK
 
     def test_two_connections_take_turns(self) -> None:
         one = Raw()
