@@ -77,6 +77,7 @@ class Watch:
         self._group: memory.Group | None = None
         self._others = self._at_start = 0  # open files that are no connections
         self._cheap = False
+        self._short_of = ""  # since it was last well
         self._looks = 0
         self._due = 0.0
         self._handle: asyncio.TimerHandle | None = None
@@ -92,7 +93,7 @@ class Watch:
             self._state = None
             self._runtime.readings.pressure.update(dict.fromkeys(RESOURCES, 0.0))
             self._runtime.readings.memory_limit = 0
-            self._set(0, "")
+            self._set(0)
             self._runtime.places.ceiling = Ceiling()
         elif changed or self._state is None:
             if self._state is None:
@@ -153,10 +154,12 @@ class Watch:
         places = runtime.places
         readings.pressure["files"] = places.served / places.ceiling.clients
         level = max(state.lag.level, state.memory.level)
-        self._set(level, "memory" if state.memory.level == level else "lag")
+        if level:
+            self._short_of = "memory" if state.memory.level == level else "lag"
+        self._set(level)
         self._make_room(state.memory.level >= HOLD)
 
-    def _set(self, level: int, resource: str) -> None:
+    def _set(self, level: int) -> None:
         runtime = self._runtime
         before, runtime.pressure = runtime.pressure, level
         runtime.places.refusing = level >= REFUSE
@@ -168,7 +171,7 @@ class Watch:
                     "level": level,
                     "step": STEPS[level],
                     "before": STEPS[before],
-                    "resource": resource,
+                    "resource": self._short_of,
                     "lag_seconds": round(readings.lag, 3),
                     "memory_bytes": readings.memory,
                 },

@@ -101,6 +101,7 @@ def test_each_step_is_one_event_however_long_it_lasts() -> None:
     ]
     process.look(0.0, times=100)
     assert [event["step"] for event in process.events] == ["shed", "hold", "well"]
+    assert {event["resource"] for event in process.events} == {"lag"}, "its end as well"
 
 
 def test_memory_against_the_control_group() -> None:
@@ -112,7 +113,7 @@ def test_memory_against_the_control_group() -> None:
         assert process.look(times=4) == level
     process.own = FakeGroup.now = 100 * MIB
     assert process.look(times=40) == WELL
-    assert {event["resource"] for event in process.events[:-1]} == {"memory"}
+    assert {event["resource"] for event in process.events} == {"memory"}
 
 
 def test_memory_against_a_limit_of_our_own() -> None:
