@@ -276,7 +276,7 @@ class App:
             return []
 
     async def _apply(self, spec: Spec) -> None:
-        if spec == self.spec:
+        if spec.same_as(self.spec):
             self.reloads["unchanged"] += 1
             log.info("reload_unchanged", config=self.path)
             return

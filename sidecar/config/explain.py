@@ -190,6 +190,8 @@ def _hedge(route: Route, first: Cluster, cluster: Cluster, repeatable: bool) -> 
         return "off"
     after = route.hedge_over(first)
     if after is None:
+        if first.hedge is None:
+            return "off: the policies of a split are those of its first cluster, which has none"
         return "off: this route wants none" if route.hedge is not None else "off: retry.attempts is 1"
     if not repeatable:
         return "off for this request: it must not run twice"

@@ -67,6 +67,10 @@ class Spec(Section):
         """Never show these."""
         self._secrets = frozenset(secrets)
 
+    def same_as(self, other: "Spec") -> bool:
+        """Whether nothing differs, order included: the first cluster of a split gives its policies."""
+        return self == other and self.model_dump_json() == other.model_dump_json()
+
     def all_listeners(self) -> dict[str, Listener]:
         """The listeners by name, with one for every cluster that has `listen`."""
         listeners = dict(self.listeners)

@@ -1,5 +1,7 @@
 """The keys of `hedge`, on clusters and on routes."""
 
+from typing import Any
+
 import pytest
 
 from sidecar.config.explain import explain, request_head
@@ -79,6 +81,25 @@ def test_what_routes_get_of_it_and_what_explain_says() -> None:
     }
     assert hedge_of(spec, "POST", "/") == "off for this request: it must not run twice"
     assert hedge_of(spec, "POST", "/search") == {"after": "p90", "budget": "2%"}
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("{a: 1, b: 1}", {"a": {"after": "p95", "budget": "5%"}, "b": "off"}),
+        (
+            "{b: 1, a: 1}",
+            {"b": "off", "a": "off: the policies of a split are those of its first cluster, which has none"},
+        ),
+    ],
+)
+def test_in_a_split_the_first_cluster_says_after_what(to: str, said: dict[str, Any]) -> None:
+    spec = load(
+        "clusters: {a: {endpoints: ['10.0.0.1:1'], hedge: true}, b: {endpoints: ['10.0.0.2:1']}}\n"
+        f"listeners: {{l: {{bind: '127.0.0.1:0', routes: [{{to: {to}}}]}}}}"
+    )
+    (explained,) = explain(spec, request_head("GET", "/", []))
+    assert {name: target["hedge"] for name, target in explained.targets.items()} == said
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import MAX_BYTES, load_file, load_text
 from sidecar.config.mask import masked
+from sidecar.config.schema import Spec
 from tests.config.loading import lines_of, load
 
 
@@ -248,3 +249,17 @@ def test_a_hostile_text_takes_no_time(text: str) -> None:
     """Quadratic work would run into the suite's time limit."""
     with pytest.raises(ConfigErrors):
         load_text(text + "\nwrong: 1", "f", {})
+
+
+def test_the_order_within_a_split_is_a_difference() -> None:
+    """Its first cluster gives the route's policies, so a reload must not pass over it."""
+
+    def split(to: str) -> Spec:
+        return load(
+            "clusters: {a: {endpoints: ['10.0.0.1:1']}, b: {endpoints: ['10.0.0.2:1']}}\n"
+            f"listeners: {{l: {{bind: '127.0.0.1:0', routes: [{{to: {to}}}]}}}}"
+        )
+
+    assert split("{a: 1, b: 1}").same_as(split("{a: 1, b: 1}"))
+    assert not split("{a: 1, b: 1}").same_as(split("{b: 1, a: 1}"))
+    assert not split("{a: 1, b: 1}").same_as(split("{a: 1, b: 2}"))
