@@ -24,6 +24,8 @@ BUDGETS: Final[Mapping[str, tuple[int, int]]] = {
     "goaway": (10, 1),
     # Heads over what we said that we take, each of which is read to its end.
     "header_list": (500, 100),
+    # DATA of nothing but padding; the library counts other frames of no use, as many of them.
+    "useless_frames": (1_000, 100),
     # Answers that were cut because the client's windows took too little of them.
     "stalled_answers": (500, 10),
 }
@@ -33,7 +35,7 @@ MAX_INTERIM: Final = 32
 # Why a connection is ended: a budget, or one of the library's limits: a header list far too
 # long (as if its budget were spent), a header block in too many parts, answers to PING and
 # SETTINGS that nobody reads, frames of no use, more streams than allowed.
-REASONS: Final = (*BUDGETS, "continuation", "unread_answers", "useless_frames", "too_many_streams")
+REASONS: Final = (*BUDGETS, "continuation", "unread_answers", "too_many_streams")
 
 
 class Calm:

@@ -285,6 +285,7 @@ class H2ClientConnection(H2Connection):
         elif kind is PingReceived:
             self.spend("ping")
         elif kind is PingAcknowledged:
+            self.spend("ping")  # hardly any was asked for
             self._ping_pending = False
         elif kind is ConnectionClosed:
             if event.error_code and not self.draining:

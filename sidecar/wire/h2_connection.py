@@ -273,6 +273,8 @@ class H2Connection(Guarded):
                     self.h2.acknowledge_received_data(len(data), stream_id)
                 except H2Error:
                     pass  # the last bytes of a connection that has ended behind them
+        elif not end:
+            self.spend("useless_frames")
 
     def _on_trailers(self, stream: H2Stream, headers: tuple[Header, ...]) -> None:
         """Tell of trailers; libnghttp2 sees to it that they end the message."""

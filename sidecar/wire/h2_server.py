@@ -330,6 +330,7 @@ class H2ServerConnection(H2Connection):
         elif kind is PingReceived:
             self.spend("ping")
         elif kind is PingAcknowledged:
+            self.spend("ping")  # hardly any was asked for
             if event.opaque_data == _DRAIN_PING:
                 self._final_goaway()
         elif kind is SettingsReceived:

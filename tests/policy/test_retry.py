@@ -61,6 +61,7 @@ def test_every_failure_of_an_endpoint_has_a_word_and_none_of_ours_has() -> None:
         Failure.RATE_LIMITED,
         Failure.BAD_REQUEST,
         Failure.HEADERS_TOO_LARGE,
+        Failure.TARGET_TOO_LONG,
         Failure.BODY_TOO_LARGE,
         Failure.FORBIDDEN,
         Failure.DRAINING,

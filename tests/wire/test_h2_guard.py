@@ -369,8 +369,15 @@ class TestFarewell:
         assert raw.transport.reading
 
 
+def pong() -> bytes:
+    """An answer to a PING that nobody sent."""
+    return f.ping(ack=True)
+
+
 class TestBudgets:
-    @pytest.mark.parametrize(("reason", "frame"), [("ping", f.ping), ("settings", f.settings), ("goaway", f.goaway)])
+    @pytest.mark.parametrize(
+        ("reason", "frame"), [("ping", f.ping), ("ping", pong), ("settings", f.settings), ("goaway", f.goaway)]
+    )
     def test_a_flood_ends_the_connection(self, reason: str, frame: Callable[[], bytes]) -> None:
         raw = Raw()
         raw.say(f.headers(1, POST))  # or the library takes the first GOAWAY for the end
@@ -397,6 +404,17 @@ class TestBudgets:
                 if raw.connection.given_up:
                     break
             assert raw.runtime.abuse.counts["downstream", reason] == 1, reason
+
+    def test_data_of_nothing_but_padding_is_counted_as_empty(self) -> None:
+        raw = Raw()
+        raw.say(f.headers(1, POST))
+        burst, _ = BUDGETS["useless_frames"]
+        padding = f.frame(f.DATA, f.PADDED, 1, b"\xff" + bytes(255))
+        raw.say(padding * burst)
+        assert not raw.connection.given_up
+        raw.say(padding)
+        assert raw.codes() == ["GOAWAY(0, ENHANCE_YOUR_CALM)"]
+        assert raw.runtime.abuse.counts["downstream", "useless_frames"] == 1
 
     def test_a_server_has_them_too(self) -> None:
         up = Upstream()

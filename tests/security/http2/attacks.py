@@ -183,11 +183,13 @@ ATTACKS: Final[dict[str, Attack]] = {
     # (RFC 9113 4.3). It is told at the length, with not a byte of the value taken: see bombs.py.
     "field_without_end": Attack(field_without_end, end="COMPRESSION_ERROR"),
     "ping_flood": Attack(over_and_over(f.ping())),
+    "ping_answers": Attack(over_and_over(f.ping(ack=True))),
     "settings_flood": Attack(over_and_over(f.settings())),
     "settings_changes": Attack(over_and_over(f.settings((1, 0)) + f.settings((1, 4096)))),
     "priority_flood": Attack(over_and_over(f.priority(1, 3), OPEN)),
     "unknown_frames": Attack(over_and_over(f.frame(f.UNKNOWN, 0, 0, b"?"))),
     "empty_data": Attack(over_and_over(f.data(1), OPEN)),
+    "padding": Attack(over_and_over(f.frame(f.DATA, f.PADDED, 1, b"\x01\0"), OPEN)),
     "data_on_a_closed_stream": Attack(over_and_over(f.data(1), CLOSED)),
     "window_updates": Attack(over_and_over(f.window_update(1, 1) + f.window_update(0, 1), OPEN)),
     "one_byte_windows": Attack(one_byte_windows, settings=((4, 1),)),
