@@ -284,12 +284,7 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
                 declared = value
             kept.append(pair)
     if len(crumbs) > 1:
-        # RFC 9113 8.2.3: whoever is not HTTP/2 must see one field. Without the empty ones: no
-        # value may begin or end with a space (8.2.1).
-        joined: Header = (b"cookie", b"; ".join([value for _, value in crumbs if value]))
-        if any(isinstance(crumb, NeverIndexedHeader) for crumb in crumbs):
-            # RFC 7541 6.2.3: whoever passes it on keeps it out of every table too.
-            joined = NeverIndexedHeader(*joined)
+        joined = _one_cookie(crumbs)
         kept = [joined if pair[0] == b"cookie" else pair for pair in kept]
     authority = pseudo.get(b":authority")
     if authority is None:
@@ -300,22 +295,27 @@ def _unusual_request_head(headers: tuple[Header, ...], end: bool) -> RequestHead
         return None
     if pseudo[b":method"] == b"CONNECT" and not authority.rpartition(b":")[2].isdigit():
         return None  # RFC 9113 8.5
-    return (
-        None
-        if len(declared) > MAX_DIGITS
-        else RequestHead(
-            pseudo[b":method"],
-            pseudo.get(b":path", b""),
-            authority,
-            kept,
-            pseudo.get(b":scheme", b"http"),
-            0 if end else _length_of(declared),
-        )
+    if len(declared) > MAX_DIGITS:
+        return None
+    length = int(declared) if declared else None
+    return RequestHead(
+        pseudo[b":method"],
+        pseudo.get(b":path", b""),
+        authority,
+        kept,
+        pseudo.get(b":scheme", b"http"),
+        0 if end else length,
     )
 
 
-def _length_of(declared: bytes) -> int | None:
-    return int(declared) if declared else None
+def _one_cookie(crumbs: Sequence[Header]) -> Header:
+    """RFC 9113 8.2.3: whoever is not HTTP/2 must see one field. Without the empty ones: no value
+    may begin or end with a space (8.2.1)."""
+    joined: Header = (b"cookie", b"; ".join([value for _, value in crumbs if value]))
+    if any(isinstance(crumb, NeverIndexedHeader) for crumb in crumbs):
+        # RFC 7541 6.2.3: whoever passes it on keeps it out of every table too.
+        joined = NeverIndexedHeader(*joined)
+    return joined
 
 
 class ReceivedResponse(ResponseHead):
