@@ -23,7 +23,7 @@ from sidecar.wire.rest import Rest
 # A read of so many bytes is a piece of a large body.
 BULK = 16 * 1024
 # What is parsed whole after a read was met that took long: see sidecar.wire.h2_guard.
-SMALL = 2 * 1024
+SMALL = 512
 # So many requests under way make no batch that is worth waiting for.
 FEW = 16
 
