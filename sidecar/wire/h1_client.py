@@ -7,6 +7,7 @@ to its pool only when both directions ended cleanly and nothing was left over.
 from typing import Any, Protocol
 
 from sidecar.codec import h1
+from sidecar.codec.fields import MISSPELLED
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
@@ -19,6 +20,9 @@ from sidecar.wire.paced import Paced
 from sidecar.wire.portion import read_in_portions
 from sidecar.wire.tls_layer import RefusedError
 from sidecar.wire.turn import BULK
+
+# One after the other: two searches in a head of bytes are the least that can be done.
+_LENGTH, _ENCODING = [b"\r\n%b:" % name for name in sorted(MISSPELLED)]
 
 
 class Owner(Protocol):
@@ -245,7 +249,7 @@ class H1ClientConnection(Paced):
             self._turn_away()
             return
         data, self._chunked = h1.encode_request(head, end)
-        if b"\r\ntransfer_encoding:" in data or b"\r\ncontent_length:" in data:
+        if _LENGTH in data or _ENCODING in data:
             self._turn_away()
             return
         self._decoder.expect(head)

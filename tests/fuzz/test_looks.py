@@ -1,6 +1,8 @@
 """Frames that are looked at before the library gets them, behind a connection's first ones: who
 breaks no rule gets what the library alone would make of it, wherever the reads are cut."""
 
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from tests.fuzz import conversations
 from tests.fuzz.conversations import Atoms
 from tests.fuzz.views import Lines, alike, streams
 from tests.security.http2 import frames as f
-from tests.wire.h2_peers import FakeRuntime, Heard, Upstream
+from tests.wire.h2_peers import Heard, Upstream
 from tests.wire.test_h2_guard import Raw
 
 # More than are looked at of any connection whatever else is going on; the library counts 1,000.
@@ -29,12 +31,6 @@ class Told(NamedTuple):
     reads: bool  # whether it would go on
 
 
-def use_up(runtime: FakeRuntime) -> None:
-    """Others have had what looks there are."""
-    while runtime.looks.take(runtime.clock()):
-        pass
-
-
 def heard_of(heard: Heard) -> tuple[Any, ...]:
     """Of one message, however it was cut."""
     head = None if heard.head is None else heard.head.status
@@ -45,7 +41,7 @@ def of_client(atoms: Atoms, looked_at: bool, reads: list[bytes]) -> Told:
     """A client says the atoms, in these reads, to a server of ours."""
     raw = Raw()
     if not looked_at:
-        use_up(raw.runtime)
+        raw.runtime.use_up_looks()
     raw.say(BEFORE)
     assert not raw.connection._watch.new
     raw.said()
@@ -65,7 +61,7 @@ def of_server(number: int, looked_at: bool, reads: list[bytes]) -> Told:
     up.connection.data_received(BEFORE)
     asked = [up.ask() for _ in range(number)]
     if not looked_at:
-        use_up(up.runtime)
+        up.runtime.use_up_looks()
         up.connection.data_received(f.frame(f.UNKNOWN) * FRAMES)
     up.runtime.loop.run()
     assert not up.connection._watch.new
@@ -154,25 +150,24 @@ def test_a_server_that_breaks_no_rule_is_heard_as_by_the_library(said: tuple[int
     assert alone.reads
 
 
-@given(said_by_clients(conversations.broken(conversations.requests()).filter(conversations.stays)), SEEDS)
-def test_what_a_client_breaks_is_found_wherever_it_is_cut(atoms: Atoms, seed: int) -> None:
-    whole = of_client(atoms, True, [b"".join(atoms)])
+def found_wherever_it_is_cut(hear: Callable[[bool, list[bytes]], Told], atoms: Atoms, seed: int) -> None:
+    """What `hear` finds, looked at or not, in what comes in these reads."""
+    whole = hear(True, [b"".join(atoms)])
     for reads in (cut(seed, atoms), atoms):
-        found = of_client(atoms, True, reads)
+        found = hear(True, reads)
         assert same(found, whole), (found, whole)
         assert found.reads
         assert whole.reads
     # Nobody looks: nothing but the library's own answers, and no exception either
-    assert of_client(atoms, False, cut(seed, atoms)).reads
+    assert hear(False, cut(seed, atoms)).reads
+
+
+@given(said_by_clients(conversations.broken(conversations.requests()).filter(conversations.stays)), SEEDS)
+def test_what_a_client_breaks_is_found_wherever_it_is_cut(atoms: Atoms, seed: int) -> None:
+    found_wherever_it_is_cut(partial(of_client, atoms), atoms, seed)
 
 
 @given(said_by_servers(conversations.broken(conversations.answers()).filter(conversations.stays)), SEEDS)
 def test_what_a_server_breaks_is_found_wherever_it_is_cut(said: tuple[int, Atoms], seed: int) -> None:
     number, atoms = said
-    whole = of_server(number, True, [b"".join(atoms)])
-    for reads in (cut(seed, atoms), atoms):
-        found = of_server(number, True, reads)
-        assert same(found, whole), (found, whole)
-        assert found.reads
-        assert whole.reads
-    assert of_server(number, False, cut(seed, atoms)).reads
+    found_wherever_it_is_cut(partial(of_server, number), atoms, seed)

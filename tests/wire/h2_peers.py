@@ -119,6 +119,11 @@ class FakeRuntime:
         self.looks = Looks()
         self.abuse = Abuse(self.clock)
 
+    def use_up_looks(self) -> None:
+        """Others have had what looks there are."""
+        while self.looks.take(self.clock()):
+            pass
+
     def on_crash(self, error: BaseException) -> None:
         self.crashes.append(error)
 

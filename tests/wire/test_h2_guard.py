@@ -79,8 +79,7 @@ class Raw:
 
     def look_away(self) -> None:
         """The first frames have gone by, and other connections have had what looks there are."""
-        while self.runtime.looks.take(self.runtime.clock()):
-            pass
+        self.runtime.use_up_looks()
         self.say(f.ping() * FRAMES)
 
 
