@@ -32,15 +32,11 @@ async def test_at_the_threshold_the_next_call_fails_at_once() -> None:
     ):
         await trip(app, channel)
         connections = len(server.connections)
-        began = app.runtime.clock()
         outcomes = [await unary(channel, "Unary") for _ in range(20)]
-        took = app.runtime.clock() - began
         assert {(outcome.code, outcome.trailer("x-sidecar-error")) for outcome in outcomes} == {
             (UNAVAILABLE, "breaker_open")
         }
         assert (len(server.heads), len(server.connections)) == (3, connections)
-        # Far from any wait; 10 ms each on an idle machine.
-        assert took < 2.0
         assert cluster_of(app).local_replies["breaker_open"] == 20
         await quiet(app)
 

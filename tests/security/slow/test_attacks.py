@@ -1,7 +1,6 @@
 """Slow clients by the hundred against a real sidecar, beside somebody who just wants to be served."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,8 +15,8 @@ from tests.support.slow_clients import BODY, HEADER, MODES, PREFACE, READ, SILEN
 
 ATTACKERS = 150
 READERS = 30  # each of whom is sent megabytes
-# A bystander's request on a machine that does much else as well.
-BEARABLE = 1.0
+# Of a bystander, in seconds: by far more than it needs, on a machine that does much else as well.
+PATIENCE = aiohttp.ClientTimeout(total=5)
 CUT_WITHIN = 12.0
 
 LISTENER = """
@@ -58,23 +57,24 @@ async def cut_off(clients: list[SlowClient], app: App) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_normal_traffic_is_untouched_and_the_slow_are_cut_off(mode: str, http_service: HttpService) -> None:
-    async with sidecar(http_service) as app, aiohttp.ClientSession(f"http://{app.address('in')}") as bystander:
+    async with (
+        sidecar(http_service) as app,
+        aiohttp.ClientSession(f"http://{app.address('in')}", timeout=PATIENCE) as bystander,
+    ):
         clients = await slow(mode, app, ATTACKERS if mode != READ else READERS)
         ending = asyncio.create_task(cut_off(clients, app))
-        took: list[float] = []
+        served = 0
         try:
-            while not ending.done() or len(took) < 50:
-                began = time.monotonic()
+            while not ending.done() or served < 50:
                 async with bystander.get("/bytes/100") as response:
                     assert response.status == 200
                     assert len(await response.read()) == 100
-                took.append(time.monotonic() - began)
+                served += 1
                 await asyncio.sleep(0.01)
             await ending
         finally:
             for client in clients:
                 await client.stop()
-        assert max(took) < BEARABLE
         if mode in (HEADER, BODY):
             assert all(client.said.startswith(b"HTTP/1.1 408 ") for client in clients)
         counted = await metrics(app.address("admin"))
