@@ -4,7 +4,7 @@ A Stream is one side of one message pair: the downstream side takes a response
 and tells of a request, the upstream side takes a request and tells of a
 response. What it hears it tells its Receiver.
 
-Rules that every implementation keeps (tests/contract/test_streams.py):
+Rules that every implementation keeps (tests/wire):
 
 - No method of a Stream raises, and none calls its receiver before it returns:
   what goes wrong is told later by `on_reset`, from the event loop.
@@ -40,8 +40,12 @@ class Receiver(Protocol):
     def on_trailers(self, trailers: Headers) -> None:
         """Trailer fields; they end the message."""
 
+    def on_full(self) -> None:
+        """What `send_data` took is more than the peer takes: hold until `on_writable`. HTTP/1
+        writes at the end of a turn, and knows by then."""
+
     def on_writable(self) -> None:
-        """A `send_data` that returned False may go on."""
+        """A `send_data` that returned False may go on, and so may who heard `on_full`."""
 
     def on_reset(self, failure: Failure) -> None:
         """The stream is gone: no further call in either direction."""

@@ -18,8 +18,10 @@ from sidecar.policy.pressure import HOLD, REFUSE, STEPS, OverloadPolicy, Standin
 from sidecar.proxy.runtime import Runtime
 
 INTERVAL: Final = 0.25
-# Memory is looked at, and the ceiling derived, at every so manieth look.
+# Files are counted, and the ceiling derived, at every so manieth look.
 _SELDOM: Final = 4
+# Free memory is given back as long as there is too little, at every so manieth look.
+_GIVE_BACK: Final = 80
 # From this share of the ceiling on idle clients are closed, down to the other.
 _CROWDED: Final = 0.9
 _ROOMY: Final = 0.8
@@ -148,8 +150,8 @@ class Watch:
         lag = state.standing.update(late)
         state.lag.update(lag, now)
         readings.pressure["lag"] = lag / policy.lag[-1]
+        self._look_at_memory(policy, state, now)
         if self._looks % _SELDOM == 0:
-            self._look_at_memory(policy, state, now)
             self._look_at_files(policy)
         places = runtime.places
         readings.pressure["files"] = places.served / places.ceiling.clients
@@ -198,7 +200,7 @@ class Watch:
         after = state.memory.update(share, now)
         readings.memory, readings.memory_limit = own, limit
         readings.pressure["memory"] = share / policy.memory[-1]
-        if after >= HOLD and (after != before or self._looks % (_SELDOM * 20) == 0):
+        if after >= HOLD and (after != before or self._looks % _GIVE_BACK == 0):
             self._sources.give_back()
 
     # Files.

@@ -166,6 +166,12 @@ class Attempt:
             self.told = True
             self.exchange.wake(self, HEAD)
 
+    def on_full(self) -> None:
+        """The endpoint takes no more of the request for now."""
+        exchange = self.exchange
+        if exchange.attempt is self and exchange.upload is not None:
+            exchange.upload.pause()
+
     def on_writable(self) -> None:
         """The endpoint takes request bytes again."""
         exchange = self.exchange

@@ -575,18 +575,18 @@ class Exchange(Waiting):
     def on_informational(self, head: ResponseHead) -> None:
         """Requests have none."""
 
+    def on_full(self) -> None:
+        """The client takes no more of the response for now."""
+        attempt = self.attempt
+        if attempt is not None and attempt.committed and attempt.stream is not None and not attempt.finished:
+            attempt.stream.pause()
+
     def on_writable(self) -> None:
         """The client takes response bytes again."""
         self.active_at = self.runtime.turn.now
         attempt = self.attempt
         if attempt is not None and attempt.committed and attempt.stream is not None and not attempt.finished:
             attempt.stream.resume()
-
-    def on_crowd(self) -> None:
-        """The client has many answers waiting: this one is to come in small pieces."""
-        attempt = self.attempt
-        if attempt is not None and attempt.stream is not None:
-            attempt.stream.read_little()
 
     def resume_request(self) -> None:
         """There is room again for what the client sends."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.identity.meters import TlsMeters
 from sidecar.model.readings import Readings
+from sidecar.policy.crowd import Crowd
 from sidecar.policy.looks import Looks
 from sidecar.policy.places import Places
 from sidecar.proxy.abuse import Abuse
@@ -84,7 +85,7 @@ class Runtime:
         "abuse",
         "clock",
         "connections",
-        "crowds",
+        "crowd",
         "draining",
         "gate",
         "in_flight",
@@ -138,8 +139,8 @@ class Runtime:
         self.connections: dict[tuple[str, str], int] = {
             (side, protocol): 0 for side in ("downstream", "upstream") for protocol in ("http1", "http2")
         }
-        # Clients with a crowd of answers that they do not take; see sidecar.wire.portion.
-        self.crowds = 0
+        # The bodies that wait for whoever takes them.
+        self.crowd = Crowd()
         # Who hears of every exchange, and who only of those that are worth a note:
         # slow, failed or tried again.
         self.records: list[Records] = []

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from sidecar.proxy.attempt import Attempt
     from sidecar.proxy.exchange import Exchange
 
-# Request bytes that are taken in while no stream can carry them yet.
-_HOLD_BYTES = 256 * 1024
-
 
 class Upload:
     """The body of one request.
@@ -78,7 +75,7 @@ class Upload:
         if sent:
             if self._size > self._replay_limit():
                 self.let_go()
-        elif self._size > _HOLD_BYTES:
+        elif self._size > self._exchange.runtime.crowd.portion:  # no stream can carry it yet
             self.pause()
 
     def _replay_limit(self) -> int:
@@ -99,9 +96,13 @@ class Upload:
 
     def pause(self) -> None:
         """Ask the client to wait; `on_writable` of the attempt, or a send, resumes."""
-        if not self._paused and not self._exchange.request_ended:
+        exchange = self._exchange
+        if not self._paused and not exchange.request_ended:
             self._paused = True
-            self._exchange.stream.pause()
+            exchange.stream.pause()
+            crowd = exchange.runtime.crowd
+            if crowd.is_one and self._size > crowd.portion and self._taker(exchange.attempt) is not None:
+                self.let_go()  # a repeat is worth less than the memory of hundreds that wait
 
     def resume(self) -> None:
         """There is room again for what the client sends."""

@@ -13,6 +13,7 @@ from sidecar.proxy.runtime import Runtime
 from sidecar.wire.destinations import ForbiddenError, Lookups, connect_checked
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h2_client import H2ClientConnection
+from sidecar.wire.portion import read_all_in_portions
 from sidecar.wire.tls import ClientTls
 from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelClientConnection
@@ -159,6 +160,10 @@ class Connector:
             assert self.runtime is not None
             self.runtime.connections["upstream", _label(connection)] -= 1
             self.runtime.places.upstream -= 1
+
+    def read_little(self) -> None:
+        """Many wait: what is read is read in portions."""
+        read_all_in_portions(self.connections)
 
     async def close(self) -> None:
         """End every dial and every connection."""

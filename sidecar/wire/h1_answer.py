@@ -160,7 +160,7 @@ class Answering(Pipelined):
         if self._tunnel and not self._request_ended:
             self.transport.write_eof()
         elif self._lingering:
-            self._reading_paused = False
+            self._wait_no_more()
             self.transport.resume_reading()
             self.transport.write_eof()
             self._linger()

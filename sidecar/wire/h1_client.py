@@ -17,7 +17,6 @@ from sidecar.proxy.runtime import Runtime
 from sidecar.wire.last_words import last_words, reset_behind
 from sidecar.wire.output import write_all
 from sidecar.wire.paced import Paced
-from sidecar.wire.portion import read_in_portions
 from sidecar.wire.tls_layer import RefusedError
 from sidecar.wire.turn import BULK
 
@@ -53,7 +52,6 @@ class H1ClientConnection(Paced):
         "_flushed",
         "_interim",
         "_out",
-        "_reading_paused",
         "_request_ended",
         "_response_begun",
         "_response_ended",
@@ -101,25 +99,15 @@ class H1ClientConnection(Paced):
         self._response_begun = False
         self._response_ended = False
         self._interim = 0
-        if self.runtime.crowds:
-            self.read_little()
         return self
-
-    def read_little(self) -> None:
-        """From now on read in small pieces while there is a crowd."""
-        transport = self.transport
-        if transport is None:
-            return
-        if hasattr(transport, "read_little"):  # TLS, which has the transport
-            transport.read_little(self._reading_paused)
-        elif transport.get_protocol() is self:
-            read_in_portions(transport, self, self.runtime, self._reading_paused)
 
     # From the transport.
 
     def connection_made(self, transport: Any) -> None:
         """The connection is open."""
         self.transport = transport
+        if self.runtime.crowd.is_one:
+            self.read_little()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the server."""
@@ -167,6 +155,7 @@ class H1ClientConnection(Paced):
         turn.begin()
         try:
             transport, self.transport = self.transport, None  # nobody may take it up any more
+            self._leave_crowd()
             if error is not None and transport is not None:
                 self._hear_last_words(transport)
             self._lost(error)
@@ -300,15 +289,11 @@ class H1ClientConnection(Paced):
 
     def pause(self) -> None:
         """Read no more of the response."""
-        if self.transport is not None:
-            self._reading_paused = True
-            self.transport.pause_reading()
+        self._pause_reading()
 
     def resume(self) -> None:
         """Read the response again."""
-        if self.transport is not None:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        self._resume_reading()
 
     def reset(self, failure: Failure) -> None:
         """Give the exchange up: HTTP/1 can only do that by closing, unless nothing was written."""
@@ -380,7 +365,7 @@ class H1ClientConnection(Paced):
         self.receiver = None
         self._busy = False
         if self._reading_paused:
-            self.resume()
+            self._resume_reading()
         decoder = self._decoder
         if decoder.keep_alive and decoder.between_messages and self.transport is not None:
             self.idle_since = self.turn.now

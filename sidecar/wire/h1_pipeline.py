@@ -116,13 +116,3 @@ class Pipelined(Watched):
         """Read again, having been held back."""
         if not self._queue and not self._body_paused:
             self._resume_reading()
-
-    def _pause_reading(self) -> None:
-        if not self._reading_paused and self.transport is not None:
-            self._reading_paused = True
-            self.transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused and self.transport is not None:
-            self._reading_paused = False
-            self.transport.resume_reading()

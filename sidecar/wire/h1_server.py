@@ -18,6 +18,7 @@ from sidecar.wire.h1_answer import Answering
 from sidecar.wire.h1_refusal import error_response
 from sidecar.wire.last_words import last_words
 from sidecar.wire.peer import peer_of
+from sidecar.wire.portion import succeed
 from sidecar.wire.turn import BULK
 
 _PACE = Pace()
@@ -60,6 +61,8 @@ class H1ServerConnection(Answering):
             self._decoder.scheme = b"https"
         self._idle_since = self.turn.now
         self._idle_token = self.runtime.timers.add(self._pace.look, self)
+        if self.runtime.crowd.is_one:
+            self.read_little()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -102,6 +105,7 @@ class H1ServerConnection(Answering):
         turn.begin()
         self._forget_idle()
         self._queue.clear()
+        self._leave_crowd()
         try:
             transport, self.transport = self.transport, None
             if error is not None and self._tunnel and transport is not None:
@@ -180,11 +184,12 @@ class H1ServerConnection(Answering):
 
     def _leave(self, successor: asyncio.Protocol) -> None:
         self._flush_out()  # answers to pipelined requests before it
+        self._resume_reading()
         transport, self.transport = self.transport, None
         self._waiting = False
         self._forget_idle()  # whoever comes next keeps the time
         transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        transport.set_protocol(successor)
+        succeed(transport, successor)
         successor.connection_made(transport)
         held = self._decoder.take_held()
         self._on_closed(self)

@@ -30,7 +30,6 @@ class Watched(Paced):
         "_pace",
         "_progress",
         "_queue",
-        "_reading_paused",
         "_request_ended",
         "_response_started",
         "_tunnel",

@@ -197,8 +197,11 @@ class H2Connection(Guarded):
 
     def block(self, stream: H2Stream) -> None:
         """Tell this stream when it may go on."""
-        self._blocked[stream.id] = stream
-        self._blocked_changed()
+        if not stream.blocked:
+            stream.blocked = True
+            self._blocked[stream.id] = stream
+            self.runtime.crowd.join()
+            self._blocked_changed()
         # What is queued now may go out with the next flush.
         self._check[stream.id] = stream
 
@@ -301,13 +304,18 @@ class H2Connection(Guarded):
         stream.closed = True
         stream.receiver = None
         if stream.blocked:
-            stream.blocked = False
-            self._blocked.pop(stream.id, None)
-            self._blocked_changed()
-        if self._stalled:
+            self._unblock(stream)
+        elif self._stalled:
             self._stalled.pop(stream.id, None)
         if stream.held:
             self.release(stream)
+
+    def _unblock(self, stream: H2Stream) -> None:
+        stream.blocked = False
+        del self._blocked[stream.id]
+        self.runtime.crowd.leave()
+        self._blocked_changed()
+        self._stalled.pop(stream.id, None)
 
     def _window_opened(self, stream_id: int) -> None:
         """A WINDOW_UPDATE: blocked streams may have moved. 0 is the connection."""
@@ -328,10 +336,7 @@ class H2Connection(Guarded):
             stream.queued = self.h2.queued_body_size(stream_id)
             if stream.queued > self.high_water // 3:  # well below, so that it goes on for a while
                 continue
-            stream.blocked = False
-            del self._blocked[stream_id]
-            self._blocked_changed()
-            self._stalled.pop(stream_id, None)
+            self._unblock(stream)
             if stream.receiver is not None and not stream.local_ended:
                 try:
                     stream.receiver.on_writable()

@@ -27,6 +27,7 @@ from sidecar.codec.h2 import (
 from sidecar.model.head import RequestHead
 from sidecar.model.headers import Header
 from sidecar.model.outcome import Failure
+from sidecar.policy.crowd import FEW, LEAST
 from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.reply import grpc_reply, http_reply, reason_of, status_of
 from sidecar.proxy.route import is_grpc_head
@@ -34,7 +35,6 @@ from sidecar.proxy.runtime import Runtime
 from sidecar.wire.h2_connection import H2Connection
 from sidecar.wire.h2_stream import HIGH_WATER, H2ServerStream
 from sidecar.wire.peer import peer_of
-from sidecar.wire.portion import CROWD, CROWDED_WATER
 
 Begin = Callable[[Any, RequestHead, bool], None]
 
@@ -387,16 +387,9 @@ class H2ServerConnection(H2Connection):
             receiver.on_reset(Failure.CANCELLED)
 
     def _blocked_changed(self) -> None:
-        """Let each of many answers that wait for this client hold less (see portion.py)."""
-        before = self.high_water == CROWDED_WATER
-        crowded = len(self._blocked) >= (CROWD // 2 if before else CROWD)
-        if crowded == before:
-            return
-        self.high_water = CROWDED_WATER if crowded else HIGH_WATER
-        self.runtime.crowds += 1 if crowded else -1
-        if crowded:
-            for receiver in self.receivers:
-                receiver.on_crowd()
+        """Let each of many answers that wait for this client hold less."""
+        before = self.high_water == LEAST
+        self.high_water = LEAST if len(self._blocked) >= (FEW // 2 if before else FEW) else HIGH_WATER
 
     def _after_flush(self) -> None:
         if self._finishing and not self.closed:

@@ -130,7 +130,6 @@ class H2Stream:
         self.queued = connection.h2.queued_body_size(self.id)
         if self.queued < connection.high_water and not connection.write_paused:
             return False
-        self.blocked = True
         connection.block(self)
         return True
 
@@ -214,9 +213,6 @@ class H2ClientStream(H2Stream):
         self.remote_ended = self.local_ended = self.answered = self.closed = self.paused = self.blocked = False
         self.followed = False  # more came right behind the head, and is told next
         self.held = self.queued = 0
-
-    def read_little(self) -> None:
-        """Its window bounds what it brings."""
 
     @property
     def may_get_data(self) -> bool:

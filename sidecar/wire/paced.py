@@ -1,24 +1,28 @@
-"""How a connection that carries one stream learns that its peer reads slowly."""
+"""How a connection that carries one stream keeps to the pace of whoever is slower."""
 
 import asyncio
 from typing import Any
 
 from sidecar.model.outcome import Failure
 from sidecar.model.stream import Receiver
+from sidecar.policy.crowd import LEAST
 from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.portion import read_in_portions
 
 
 class Paced(asyncio.Protocol):
     """The transport's word on its write buffer: `write_paused` is what `send_data`
-    answers by, and the receiver hears when it is over."""
+    answers by, and the receiver hears when it is over. And ours on its reading: what was
+    read waits, among others that do."""
 
-    __slots__ = ("receiver", "runtime", "write_paused")
+    __slots__ = ("_reading_paused", "receiver", "runtime", "write_paused")
 
     runtime: Runtime
     transport: Any
     receiver: Receiver | None
     write_paused: bool
+    _reading_paused: bool
 
     def on_crash(self, error: Exception) -> None:
         """A bug of ours met this connection: what it carries ends, and so does it."""
@@ -47,13 +51,47 @@ class Paced(asyncio.Protocol):
             self.transport.abort()
         return True
 
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pause_reading()
+            self.runtime.crowd.join()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self.transport is not None:
+            self._wait_no_more()
+            self.transport.resume_reading()
+
+    def _wait_no_more(self) -> None:
+        """What was read is taken."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self.runtime.crowd.leave()
+
+    def _leave_crowd(self) -> None:
+        """The connection is gone, and what waited with it."""
+        self._wait_no_more()
+        if self.write_paused:
+            self.write_paused = False
+            self.runtime.crowd.leave()
+
+    def read_little(self) -> None:
+        """From now on read in portions, and let little wait for the peer."""
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(LEAST)
+            read_in_portions(self.transport, self, self.runtime, self._reading_paused)
+
     def pause_writing(self) -> None:
         """The peer reads slower than we write."""
         self.write_paused = True
+        self.runtime.crowd.join()
+        if self.receiver is not None:
+            self.receiver.on_full()
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self.write_paused = False
+        self.runtime.crowd.leave()
         turn = self.runtime.turn
         turn.begin()
         try:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sidecar.proxy.runtime import Runtime
+from sidecar.wire.portion import read_in_portions, succeed
 
 # RFC 9113 3.4: the first three bytes of the preface are no HTTP/1 method that
 # anybody uses, and no TLS record.
@@ -56,6 +57,13 @@ class Sniffer(asyncio.Protocol):
         self.idle_since = self._runtime.clock()
         if self._first:
             self._token = self._runtime.timers.add(self._first, self)
+        if self._runtime.crowd.is_one:
+            self.read_little()
+
+    def read_little(self) -> None:
+        """From now on read in portions."""
+        if self.transport is not None:
+            read_in_portions(self.transport, self, self._runtime, False)
 
     def data_received(self, data: bytes) -> None:
         """The first bytes, perhaps in parts."""
@@ -69,7 +77,7 @@ class Sniffer(asyncio.Protocol):
             self._runtime.timers.cancel(self._token)
             transport, self.transport = self.transport, None
             successor = self._choose(kind)
-            transport.set_protocol(successor)
+            succeed(transport, successor)
             successor.connection_made(transport)
             successor.data_received(self._data)
             self._on_closed(self)

@@ -341,12 +341,15 @@ class TlsLayer(asyncio.Protocol):
         if self._raw is not None:
             self._raw.resume_reading()
 
-    def read_little(self, paused: bool) -> None:
-        """From now on read in small pieces while there is a crowd. A record comes whole all
-        the same. `paused` tells whether nothing is read now."""
-        raw = self._raw
-        if raw is not None and raw.get_protocol() is self:
-            read_in_portions(raw, self, self._runtime, paused)
+    def read_little(self, paused: bool = False) -> None:
+        """From now on read in portions; a record comes whole all the same. `paused` tells
+        whether nothing is read now."""
+        if self._raw is not None:
+            read_in_portions(self._raw, self, self._runtime, paused)
+
+    def get_protocol(self) -> Any:
+        """Who hears of the data."""
+        return self._protocol
 
     def set_protocol(self, protocol: Any) -> None:
         """Who hears of the data from now on."""

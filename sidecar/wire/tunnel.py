@@ -38,7 +38,7 @@ class _Tunnel(Paced):
         self.receiver: Receiver | None = None
         self.transport: Any = None
         self.dirty = False
-        self.write_paused = False
+        self.write_paused = self._reading_paused = False
         self._out: list[bytes] = []
         self._eof = False  # our direction has ended
         self._received_eof = False
@@ -49,6 +49,8 @@ class _Tunnel(Paced):
         self.transport = transport
         if self._broken:
             reset_connection(transport)
+        elif self.runtime.crowd.is_one:
+            self.read_little()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
@@ -82,6 +84,7 @@ class _Tunnel(Paced):
         """The connection is gone."""
         turn = self.runtime.turn
         turn.begin()
+        self._leave_crowd()
         try:
             transport, self.transport = self.transport, None
             if error is not None and transport is not None:
@@ -133,13 +136,11 @@ class _Tunnel(Paced):
 
     def pause(self) -> None:
         """Read no more."""
-        if self.transport is not None:
-            self.transport.pause_reading()
+        self._pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if self.transport is not None:
-            self.transport.resume_reading()
+        self._resume_reading()
 
     def reset(self, failure: Failure) -> None:
         """Break it off, behind what was sent."""
@@ -165,9 +166,6 @@ class TunnelClientConnection(_Tunnel):
         self.owner = owner
         self.used = 0
         self.idle_since = 0.0
-
-    def read_little(self) -> None:
-        """What comes through it is never one of many answers that wait."""
 
     def open(self, receiver: Receiver) -> "TunnelClientConnection":
         """Take the connection."""

@@ -67,6 +67,9 @@ class FakeTransport(h2_peers.FakeTransport):
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
 
+    def get_protocol(self) -> Any:
+        return self.protocol
+
 
 class Downstream:
     """A client of our H1ServerConnection. `begun` holds (head, end, receiver) of each request."""

@@ -12,6 +12,7 @@ import ngh2
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
+from sidecar.policy.crowd import Crowd
 from sidecar.policy.looks import Looks
 from sidecar.policy.pace import Pace
 from sidecar.proxy.abuse import Abuse
@@ -114,7 +115,7 @@ class FakeRuntime:
         self.refusals: list[int] = []
         self.slow: list[str] = []
         self.pressure = 0
-        self.crowds = 0
+        self.crowd = Crowd()
         self.gate: Any = None
         self.looks = Looks()
         self.abuse = Abuse(self.clock)
@@ -145,9 +146,9 @@ class FakeTransport:
         self.aborted = False
         self.unsent = 0
         self.reading = True
-        self.limits: tuple[int, int] | None = None
+        self.limits: tuple[int, int | None] | None = None
 
-    def set_write_buffer_limits(self, high: int, low: int) -> None:
+    def set_write_buffer_limits(self, high: int, low: int | None = None) -> None:
         self.limits = (high, low)
 
     def get_extra_info(self, name: str) -> Any:
@@ -231,8 +232,8 @@ class Heard:
         self.log.append(("writable",))
         self.on_writable_do()
 
-    def on_crowd(self) -> None:
-        self.log.append(("crowd",))
+    def on_full(self) -> None:
+        self.log.append(("full",))
 
     def on_reset(self, failure: Failure) -> None:
         self._note("reset", failure)

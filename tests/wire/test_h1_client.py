@@ -351,7 +351,7 @@ def test_a_full_server_stops_the_sender(server: Upstream) -> None:
     server.connection.resume_writing()
     server.do(lambda: said.append(heard.stream.send_data(b"b", False)))
     assert said == [False, True]
-    assert heard.log == [("writable",)]
+    assert heard.log == [("full",), ("writable",)]
 
 
 def test_an_exchange_can_stop_the_server(server: Upstream) -> None:

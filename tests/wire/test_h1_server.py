@@ -542,7 +542,7 @@ def test_a_full_client_stops_the_sender(client: Downstream) -> None:
     assert said == [True, False]
     assert ("writable",) not in client.heard.log
     client.connection.resume_writing()
-    assert client.heard.log == [("writable",)]
+    assert client.heard.log == [("full",), ("writable",)]
 
 
 def test_an_exchange_can_stop_the_client(client: Downstream) -> None:

@@ -9,9 +9,9 @@ import pytest
 from sidecar.codec.h2 import CONNECTION_WINDOW, STREAM_WINDOW
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.outcome import Failure
+from sidecar.policy.crowd import FEW, LEAST
 from sidecar.policy.pace import Pace
 from sidecar.wire.h2_stream import HIGH_WATER
-from sidecar.wire.portion import CROWD, CROWDED_WATER
 from tests.wire.h2_peers import REQUEST, TRAILERS, Downstream
 
 OK = ResponseHead(200, [(b"content-type", b"application/grpc")])
@@ -268,37 +268,24 @@ class TestFlowControl:
 
     def test_of_many_answers_that_wait_each_holds_less_until_there_are_few(self) -> None:
         down = Downstream(auto_window_update=False, settings={4: 0})
-        served = [down.serve() for _ in range(CROWD + 1)]
-        answers = [stream for stream, _ in served]
+        answers = [down.serve()[0] for _ in range(FEW + 1)]
 
         def hold(stream: Any, size: int) -> bool:
             stream.send_head(OK, False)
             return bool(stream.send_data(bytes(size), False))
 
         first, last = answers[0], answers.pop()
-        assert down.in_turn(lambda: hold(first, CROWDED_WATER)) is True
+        assert down.in_turn(lambda: hold(first, LEAST)) is True
         for stream in answers[1:]:
             assert down.in_turn(partial(hold, stream, HIGH_WATER)) is False
-        assert down.runtime.crowds == 0
-        assert down.in_turn(lambda: first.send_data(bytes(HIGH_WATER), False)) is False
-        assert down.runtime.crowds == 1
-        assert all(heard.log == [("crowd",)] for _, heard in served)
-        assert down.in_turn(lambda: hold(last, CROWDED_WATER)) is False
-        # Those that are reset wait no more; half of a crowd is none.
-        for stream in answers[: CROWD // 2 + 2]:
-            down.in_turn(partial(stream.reset, Failure.TIMEOUT))
-        assert down.runtime.crowds == 0
         assert down.connection.high_water == HIGH_WATER
-
-    def test_a_crowd_leaves_with_its_connection(self) -> None:
-        down = Downstream(auto_window_update=False, settings={4: 0})
-        for _ in range(CROWD):
-            stream, _ = down.serve()
-            down.in_turn(partial(stream.send_head, OK, False))
-            assert not down.in_turn(partial(stream.send_data, bytes(HIGH_WATER), False))
-        assert down.runtime.crowds == 1
-        down.connection.connection_lost(None)
-        assert down.runtime.crowds == 0
+        assert down.in_turn(lambda: first.send_data(bytes(HIGH_WATER), False)) is False
+        assert down.connection.high_water == LEAST
+        assert down.in_turn(lambda: hold(last, LEAST)) is False
+        # Those that are reset wait no more; half of a crowd is none.
+        for stream in answers[: FEW // 2 + 2]:
+            down.in_turn(partial(stream.reset, Failure.TIMEOUT))
+        assert down.connection.high_water == HIGH_WATER
 
     def test_a_full_socket_holds_every_stream(self) -> None:
         down = Downstream()

@@ -45,6 +45,9 @@ class Relay:
     def on_trailers(self, trailers: Headers) -> None:
         self.other.send_trailers(trailers)
 
+    def on_full(self) -> None:
+        self.other.pause()
+
     def on_writable(self) -> None:
         self.other.resume()
 

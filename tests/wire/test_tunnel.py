@@ -107,7 +107,7 @@ def test_back_pressure(side: Side) -> None:
     side.stream.resume_writing()
     side.do(lambda: said.append(side.stream.send_data(b"b", False)))
     assert said == [False, True]
-    assert side.heard.log == [("writable",)]
+    assert side.heard.log == [("full",), ("writable",)]
     side.stream.pause()
     assert not side.transport.reading
     side.stream.resume()
