@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -43,7 +42,7 @@ from sidecar.lifecycle.succession import Succession
 from sidecar.lifecycle.systemd import notifications
 from sidecar.lifecycle.takeover import TakeoverError
 from sidecar.model.address import Address
-from sidecar.overload.files import raise_limit
+from sidecar.overload import files
 from sidecar.overload.watch import Watch
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
@@ -439,16 +438,24 @@ class App:
 
 def run(path: str) -> int:
     """`sidecar run`: the exit code. Errors of the start are one line each on stderr."""
-    logs.configure()
-    raise_limit()
+    files.open_standard()
+    # Whoever reads standard error may stop, or go: requests do not wait for it.
+    stderr = logs.Unhurried(os.dup(2))
+    logs.configure(stderr)
+    files.raise_limit()
     try:
+        if 0 < files.limit() < files.LEAST:
+            stderr.write(f"sidecar: it may open {files.limit()} files, and needs {files.LEAST} (ulimit -n)\n")
+            return 1
         import uvloop
 
         return uvloop.run(App(path).run())
     except ConfigErrors as errors:
         for error in errors.errors:
-            print(error, file=sys.stderr)
+            stderr.write(f"{error}\n")
         return 2
     except (BindError, AccessLogError, FileError, TakeoverError) as error:
-        print(f"sidecar: {error}", file=sys.stderr)
+        stderr.write(f"sidecar: {error}\n")
         return 1
+    finally:
+        stderr.stop()

@@ -6,6 +6,8 @@ from typing import Final
 
 # More than this helps nobody, and some systems have a hard limit of a milliard.
 _ENOUGH: Final = 1 << 20
+# One listener, the admin server, the event loop, and one request at a time.
+LEAST: Final = 20
 _OWN: Final = "/proc/self/fd"
 
 
@@ -19,6 +21,20 @@ def raise_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):  # macOS has a lower limit of its own
             pass
+
+
+def open_standard() -> None:
+    """Open what of standard input, output and error is closed, as nothing: else the next
+    file or connection would have its number, and get what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            try:
+                opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            except OSError:
+                opened = os.open("/", os.O_RDONLY)  # nothing can be written to it either
+            os.set_inheritable(opened, True)
 
 
 def limit() -> int:

@@ -6,11 +6,8 @@ dropped and counted, so that neither memory nor requests pay for it.
 """
 
 import os
-import select
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -19,6 +16,7 @@ from sidecar.codec.grpc import STATUS_NAMES
 from sidecar.identity.clients import Peer
 from sidecar.model.outcome import Verdict
 from sidecar.telemetry.logs import get_logger
+from sidecar.telemetry.writer import Writer
 
 if TYPE_CHECKING:
     from sidecar.proxy.attempt import Attempt
@@ -37,6 +35,8 @@ _VERDICTS: Final = {
 }
 _OPTIONS: Final = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _STDOUT: Final = "stdout"
+
+log = get_logger("sidecar.access_log")
 
 
 class AccessLogError(Exception):
@@ -64,7 +64,8 @@ class AccessLog:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Opens `target`, "stdout" or a path; `capacity` bounds, in bytes, what waits."""
-        self._sink = _Sink(target)
+        self._target = target
+        self._sink = Writer(_open(target), "access-log", self._on_broken)
         self._capacity = capacity
         self._now = now
         self._lines: list[bytes] = []
@@ -110,89 +111,36 @@ class AccessLog:
         """Write to a new file of that name from the next line on: the old one was
         rotated away. When that fails, the old one goes on."""
         self.flush()
-        self._sink.reopen()
+        if self._target != _STDOUT:
+            self._sink.replace(self._reopened)
 
     def stop(self) -> None:
         """Write what is left and close. Blocks, two seconds at the most."""
         self.flush()
         self._sink.stop(_STOP_SECONDS)
 
-
-class _Sink:
-    """The file and the thread that writes to it.
-
-    `taken` (bytes) and `failed` (lines) are written by the thread alone and read
-    by the event loop: one writer each, so that no lock is needed.
-    """
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._fd = self._open()
-        self._queue: SimpleQueue[list[bytes] | Callable[[], None] | None] = SimpleQueue()
-        self._broken = False
-        self.taken = 0
-        self.failed = 0
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
-
-    def write(self, lines: list[bytes]) -> None:
-        self._queue.put(lines)
-
-    def reopen(self) -> None:
-        if self._target != _STDOUT:
-            self._queue.put(self._reopen)
-
-    def stop(self, timeout: float) -> None:
-        self._queue.put(None)
-        self._thread.join(timeout)
-
-    def _open(self) -> int:
-        if self._target == _STDOUT:
-            return os.dup(1)
+    def _reopened(self) -> int | None:
         try:
-            # Not for everybody to read: paths and peers are in it.
-            return os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except (OSError, ValueError) as error:
-            raise AccessLogError(self._target, getattr(error, "strerror", None) or str(error)) from error
-
-    def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            if callable(work):
-                work()
-            else:
-                self._write(work)
-        os.close(self._fd)
-
-    def _reopen(self) -> None:
-        try:
-            fd = self._open()
+            return _open(self._target)
         except AccessLogError as error:
-            get_logger("sidecar.access_log").error("access log not reopened", path=error.path, reason=error.reason)
-            return
-        old, self._fd = self._fd, fd
-        os.close(old)
+            log.error("access log not reopened", path=error.path, reason=error.reason)
+            return None
 
-    def _write(self, lines: list[bytes]) -> None:
-        data = b"".join(lines)
-        try:
-            self._write_all(data)
-            self._broken = False
-        except OSError as error:
-            self.failed += len(lines)
-            if not self._broken:  # said once, not for each batch
-                self._broken = True
-                get_logger("sidecar.access_log").error(
-                    "access log not written", path=self._target, reason=error.strerror or str(error)
-                )
-        self.taken += len(data)
+    def _on_broken(self, reason: str) -> None:
+        log.error("access log not written", path=self._target, reason=reason)
 
-    def _write_all(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # whoever shares our standard output made it so
-                select.select([], [self._fd], [])
+
+def _open(target: str) -> int:
+    try:
+        if target == _STDOUT:
+            return os.dup(1)
+        # Not for everybody to read: paths and peers are in it. A pipe without a reader is an
+        # error, not something to wait for.
+        fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+        os.set_blocking(fd, True)
+    except (OSError, ValueError) as error:
+        raise AccessLogError(target, getattr(error, "strerror", None) or str(error)) from error
+    return fd
 
 
 def entry(exchange: "Exchange", time: datetime) -> dict[str, Any]:

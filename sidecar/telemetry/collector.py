@@ -26,7 +26,7 @@ from sidecar.policy.retry import RetryPolicy
 from sidecar.proxy import reply
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
-from sidecar.telemetry import pressure
+from sidecar.telemetry import logs, pressure
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.counts import requests_of
 from sidecar.upstream.cluster import Cluster
@@ -341,6 +341,10 @@ class Collector(MetricSource):
         yield _family(
             CounterMetricFamily("sidecar_access_log_dropped", "Access log lines that could not be written in time."),
             lambda family: _each([((), dropped)], family.add_metric),
+        )
+        yield _family(
+            CounterMetricFamily("sidecar_log_dropped", "Lines of the log that could not be written in time."),
+            lambda family: _each([((), logs.dropped())], family.add_metric),
         )
 
 

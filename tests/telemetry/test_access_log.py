@@ -178,3 +178,10 @@ def test_stdout(parts: Parts, capfd: pytest.CaptureFixture[str]) -> None:
     log.reopen()  # nothing to reopen, and no error
     log.stop()
     assert json.loads(capfd.readouterr().out)["status"] == 200
+
+
+def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path: Path) -> None:
+    """open(2) would, and the start with it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AccessLogError, match="No such device or address"):
+        open_access_log(str(tmp_path / "pipe"))

@@ -1,8 +1,11 @@
 """JSON lines when nobody watches, readable ones on a terminal."""
 
+import fcntl
 import io
 import json
 import logging
+import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,3 +92,56 @@ def test_rich_is_not_imported() -> None:
     # And who wants it afterwards still gets it.
     code = "import sidecar.telemetry.logs, rich.console"
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
+def test_who_does_not_read_costs_lines_and_no_time() -> None:
+    # Given a pipe that is full
+    reader, writer = os.pipe()
+    os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
+    stream = logs.Unhurried(writer, capacity=20_000)
+    logs.configure(stream)
+    # When more is logged than waits
+    for number in range(1000):
+        logs.get_logger().info("happened", number=number)
+    # Then what is too much is counted
+    lost = stream.dropped
+    assert 0 < lost < 1000
+    assert logs.dropped() == lost
+    # When it is read, the next line is said, and how many are missing before it
+    with open(reader, "rb") as pipe:
+        pipe.read(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
+        before = [json.loads(pipe.readline())["number"] for _ in range(1000 - lost)]
+        logs.get_logger().info("after")
+        missing, after = json.loads(pipe.readline()), json.loads(pipe.readline())
+        stream.stop()
+        assert pipe.read() == b""
+    assert before == list(range(1000 - lost))
+    assert (missing["event"], missing["count"], after["event"]) == ("log_lines_dropped", lost, "after")
+
+
+def test_a_reader_that_went_is_not_heard_of() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = logs.Unhurried(writer)
+    logs.configure(stream)
+    logs.get_logger().info("to nobody")
+    stream.stop()
+    assert logs.dropped() == 1
+
+
+def test_a_pipe_that_does_not_block_is_waited_for() -> None:
+    """Whoever shares standard error may have made it so; and its number may be a large one."""
+    reader, small = os.pipe()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    writer = fcntl.fcntl(small, fcntl.F_DUPFD, 1100)  # select(2) knows 1,024
+    os.close(small)
+    os.set_blocking(writer, False)
+    stream = logs.Unhurried(writer)
+    stream.write("x" * 200_000 + "\n")
+    with open(reader, "rb") as pipe:
+        line = pipe.readline()
+        stream.stop()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(line) == 200_001
+    assert stream.dropped == 0
