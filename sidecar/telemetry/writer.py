@@ -22,6 +22,7 @@ class Writer:
         self._on_broken = on_broken
         self._queue: SimpleQueue[list[bytes] | Callable[[], int | None] | None] = SimpleQueue()
         self._broken = False
+        self._torn = False  # the last line in the file has no end
         self.taken = 0
         self.failed = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -55,23 +56,28 @@ class Writer:
             os.close(old)
 
     def _write(self, lines: list[bytes]) -> None:
-        data = b"".join(lines)
+        # What a full disk took of a line is no line, nor the beginning of another one.
+        end = b"\n" if self._torn else b""
+        data = end + b"".join(lines)
+        written = 0
         try:
-            self._write_all(data)
-            self._broken = False
+            while written < len(data):
+                written += self._some(memoryview(data)[written:])
+            self._broken = self._torn = False
         except OSError as error:
-            self.failed += len(lines)
+            if written:
+                self._torn = not data.endswith(b"\n", 0, written)
+            self.failed += data.count(b"\n", max(written, len(end)))
             if not self._broken:  # said once, not for each batch
                 self._broken = True
                 with suppress(Exception):  # the thread goes on whatever is made of it
                     self._on_broken(error.strerror or str(error))
-        self.taken += len(data)
+        self.taken += sum(map(len, lines))
 
-    def _write_all(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
+    def _some(self, data: memoryview) -> int:
+        while True:
             try:
-                rest = rest[os.write(self._fd, rest) :]
+                return os.write(self._fd, data)
             except BlockingIOError:  # whoever shares our standard output made it so
                 ready = select.poll()
                 ready.register(self._fd, select.POLLOUT)
