@@ -266,7 +266,7 @@ class App:
             self._certificates.look(at_once=True)
             secrets: Iterable[str] = ()
             try:
-                spec = load_file(self.path, self._env)
+                spec = load_file(self.path, self._env, at_once=True)
                 secrets = spec.secrets
                 await self._apply(spec)
             except ConfigErrors as errors:

@@ -1,6 +1,8 @@
 """From a file to a Spec, or to all of its errors with their places."""
 
+import os
 import socket
+import stat
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -19,9 +21,10 @@ from sidecar.config.units import shown
 MAX_BYTES = 1 << 20
 
 
-def load_file(path: str, env: Mapping[str, str]) -> Spec:
-    """The Spec in a file. ConfigErrors tells everything that is wrong with it."""
-    return load_text(_read(path), path, env)
+def load_file(path: str, env: Mapping[str, str], *, at_once: bool = False) -> Spec:
+    """The Spec in a file. ConfigErrors tells everything that is wrong with it. `at_once`
+    refuses what is no regular file: a pipe may have to be waited for."""
+    return load_text(_read(path, at_once), path, env)
 
 
 def placed(path: str, env: Mapping[str, str], found: Iterable[Problem]) -> ConfigErrors:
@@ -29,7 +32,7 @@ def placed(path: str, env: Mapping[str, str], found: Iterable[Problem]) -> Confi
     because a tree is not kept; should it have changed just now, they may be others."""
     filled = Filled()
     try:
-        root = read_tree(_read(path), path, env, [], filled)
+        root = read_tree(_read(path, at_once=True), path, env, [], filled)
     except ConfigErrors:
         root = None
     if root is None:
@@ -38,14 +41,18 @@ def placed(path: str, env: Mapping[str, str], found: Iterable[Problem]) -> Confi
     return ConfigErrors(error for error in errors if error is not None)
 
 
-def _read(path: str) -> str:
+def _read(path: str, at_once: bool) -> str:
+    flag = os.O_NONBLOCK if at_once else 0
     try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | flag)) as file:
+            regular = not at_once or stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            raw = (file.read(MAX_BYTES + 1) if regular else None) or b""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         hint = "`sidecar init FILE` writes a starter" if isinstance(error, FileNotFoundError) else ""
         raise _whole_file(path, f"cannot be read: {reason}", hint) from None
+    if not regular:
+        raise _whole_file(path, "is no regular file")
     if len(raw) > MAX_BYTES:
         raise _whole_file(path, f"is larger than {MAX_BYTES >> 20} MiB")
     try:

@@ -62,7 +62,7 @@ def read(path: str) -> bytes:
         # O_NONBLOCK: opening a pipe must not stop the event loop.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            content = file.read(_MAX_BYTES + 1) if regular else b""
+            content = (file.read(_MAX_BYTES + 1) if regular else None) or b""
     except (OSError, ValueError) as error:
         raise FileError(path, f"cannot read it: {getattr(error, 'strerror', None) or error}") from None
     if not regular:

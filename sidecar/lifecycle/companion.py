@@ -93,7 +93,8 @@ def _pids(spec: ExitWith) -> list[int]:
 
 def _pid_in(path: str) -> list[int]:
     try:
-        with open(path, encoding="ascii") as file:
+        # O_NONBLOCK: a pipe must not stop the event loop.
+        with open(path, encoding="ascii", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             text = file.read(32).strip()
     except (OSError, ValueError):
         return []
@@ -101,7 +102,10 @@ def _pid_in(path: str) -> list[int]:
 
 
 def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return []
 
 
 def _name_of(pid: int) -> str:

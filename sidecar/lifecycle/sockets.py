@@ -81,7 +81,18 @@ def _passed_socket(descriptor: int, name: str) -> socket.socket:
     if sock.type != socket.SOCK_STREAM:
         sock.close()
         raise BindError(f"{what} is no stream socket (ListenStream=)")
+    if _is_connected(sock):
+        sock.close()
+        raise BindError(f"{what} is a connection, not what accepts them (Accept=no)")
     return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def listening_socket(descriptor: int) -> socket.socket:

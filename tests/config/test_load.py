@@ -60,6 +60,14 @@ class TestFiles:
         path.write_bytes(b"\xef\xbb\xbfservice: x\n")
         assert load_file(str(path), {}).service == "x"
 
+    def test_a_pipe_is_read(self, tmp_path: Path) -> None:
+        """`sidecar run -c <(make-my-yaml)`."""
+        reader, writer = os.pipe()
+        os.write(writer, b"service: x\n")
+        os.close(writer)
+        assert load_file(f"/dev/fd/{reader}", {}).service == "x"
+        os.close(reader)
+
     def test_a_path_that_cannot_be(self) -> None:
         with pytest.raises(ConfigErrors):
             load_file("a\x00b", {})

@@ -5,6 +5,7 @@ Case 7 of the reliability cases: SIGTERM with 200 open gRPC streams and unary lo
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 from collections import Counter
@@ -24,11 +25,11 @@ from aiohttp.test_utils import TestServer
 from sidecar.lifecycle.phases import Phases
 from sidecar.proxy.websocket import WebSocketStream
 from tests.chaos.watching import eventually
-from tests.interop.setups import TIMEOUT, config
+from tests.interop.setups import TIMEOUT, config, session
 from tests.support.grpc_service import SERVICE, GrpcService
 from tests.support.http_service import HttpService
 from tests.support.processes import Child, Processes
-from tests.support.sidecar import SidecarProcess
+from tests.support.sidecar import SidecarProcess, running
 
 STREAMS = 200
 _CHANNEL = (("grpc.use_local_subchannel_pool", 1),)
@@ -500,6 +501,13 @@ async def test_a_process_that_is_gone_already_ends_it_at_once(processes: Process
     work.end()
     sidecar = await start(processes, tmp_path, config(["127.0.0.1:1"], exit_with={"pid": work.pid}))
     assert await sidecar.exited() == 0
+
+
+async def test_a_pid_file_that_is_a_pipe_holds_nobody_up(tmp_path: Path, http_service: HttpService) -> None:
+    os.mkfifo(tmp_path / "pid")
+    text = config([http_service.address], exit_with={"pid_file": str(tmp_path / "pid")})
+    async with running(text) as app, session(app) as client, client.get("/empty") as response:
+        assert response.status == 200
 
 
 async def test_while_its_process_lives_sigterm_is_no_reason_to_refuse(

@@ -1,6 +1,7 @@
 """Case 10: reloads under load, good and bad, by every way there is."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,12 @@ async def test_a_listener_that_cannot_be_bound_changes_nothing(http_service: Htt
         assert app.runtime.snapshot.version == 1
         async with client.get("/bytes/3") as response:
             assert response.status == 200
+
+
+async def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(http_service: HttpService) -> None:
+    """open(2) waits for one who writes to it, and everybody for us."""
+    async with running(config([http_service.address])) as app:
+        path = Path(app.path)
+        path.unlink()
+        os.mkfifo(path)
+        assert await app.reload() == [f"{path}:1:1: is no regular file"]

@@ -243,11 +243,19 @@ def test_systemd_is_believed_for_this_process_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("datagrams", r"\(out\) is no stream socket \(ListenStream=\)"), ("a pipe", "is no socket")]
+    ("kind", "said"),
+    [
+        ("datagrams", r"\(out\) is no stream socket \(ListenStream=\)"),
+        ("a connection", r"\(out\) is a connection, not what accepts them \(Accept=no\)"),
+        ("a pipe", "is no socket"),
+    ],
 )
 def test_what_systemd_passes_and_cannot_accept_is_told(kind: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "a pipe":
         descriptor, other = os.pipe()
+    elif kind == "a connection":
+        one, two = socket.socketpair()
+        descriptor, other = one.detach(), two.detach()
     else:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             descriptor = os.dup(sock.fileno())
