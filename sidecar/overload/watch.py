@@ -20,8 +20,16 @@ from sidecar.proxy.runtime import Runtime
 INTERVAL: Final = 0.25
 # Files are counted, and the ceiling derived, at every so manieth look.
 _SELDOM: Final = 4
-# Free memory is given back as long as there is too little, at every so manieth look.
-_GIVE_BACK: Final = 80
+# Less than this share of what is too much of it is plenty.
+_PLENTY: Final = 0.5
+# By growth memory is looked at no sooner than so many seconds after the last look: while there
+# is plenty, and else.
+_GROWTH_SECONDS: Final = (0.05, 0.005)
+# Free memory is given back again and again while it is short, by the step.
+_GIVE_BACK_SECONDS: Final = (0.0, 5.0, 5.0, 1.0)
+# Memory does not come and go as lag does: a step is left a little below where it begins. A process
+# that is small beside its limit would never come so far down as to leave it otherwise.
+_MEMORY_CLEAR: Final = 0.95
 # From this share of the ceiling on idle clients are closed, down to the other.
 _CROWDED: Final = 0.9
 _ROOMY: Final = 0.8
@@ -36,6 +44,9 @@ class Sheds(Protocol):
 
     def idle_connections(self) -> Iterable[tuple[float, Any]]:
         """Since when, by the runtime's clock, and the connection."""
+
+    def give_up_heads(self) -> None:
+        """Let go of what is read of heads that are not whole."""
 
 
 @dataclass(slots=True)
@@ -81,11 +92,13 @@ class Watch:
         self._cheap = False
         self._short_of = ""  # since it was last well
         self._looks = 0
+        self._looked_at_memory = self._gave_back = 0.0
         self._due = 0.0
         self._handle: asyncio.TimerHandle | None = None
         self._seldom = Seldom(runtime.clock)
         runtime.places.on_error = self._on_accept_error
         runtime.places.on_refusal = self._on_refusal
+        runtime.growth.on_much = self._on_growth
 
     def configure(self, policy: OverloadPolicy | None) -> None:
         """At the start, and when the configuration changed. None: nothing is watched."""
@@ -95,11 +108,12 @@ class Watch:
             self._state = None
             self._runtime.readings.pressure.update(dict.fromkeys(RESOURCES, 0.0))
             self._runtime.readings.memory_limit = 0
+            self._runtime.growth.short = False
             self._set(0)
             self._runtime.places.ceiling = Ceiling()
         elif changed or self._state is None:
             if self._state is None:
-                self._state = _State(Steps(policy.lag), Steps(policy.memory))
+                self._state = _State(Steps(policy.lag), Steps(policy.memory, clear=_MEMORY_CLEAR))
             else:  # the step stays until it is calm
                 self._state.lag.thresholds, self._state.memory.thresholds = policy.lag, policy.memory
             self._group = self._sources.group()
@@ -155,11 +169,26 @@ class Watch:
             self._look_at_files(policy)
         places = runtime.places
         readings.pressure["files"] = places.served / places.ceiling.clients
+        self._step(state)
+        self._make_room(state.memory.level)
+
+    def _on_growth(self) -> None:
+        """Much may have been taken. Called from within a connection: what is done about it that
+        touches others has to wait for the next look."""
+        policy, state = self._policy, self._state
+        if policy is None or state is None or not self._memory_limit(policy):
+            return
+        now = self._runtime.clock()
+        short = self._runtime.readings.pressure["memory"] >= _PLENTY
+        if now - self._looked_at_memory >= _GROWTH_SECONDS[short]:
+            self._look_at_memory(policy, state, now)
+            self._step(state)
+
+    def _step(self, state: _State) -> None:
         level = max(state.lag.level, state.memory.level)
         if level:
             self._short_of = "memory" if state.memory.level == level else "lag"
         self._set(level)
-        self._make_room(state.memory.level >= HOLD)
 
     def _set(self, level: int) -> None:
         runtime = self._runtime
@@ -198,9 +227,12 @@ class Watch:
         share = memory_share(own, used, limit)
         before = state.memory.level
         after = state.memory.update(share, now)
+        self._looked_at_memory = now
+        self._runtime.growth.short = after >= REFUSE
         readings.memory, readings.memory_limit = own, limit
         readings.pressure["memory"] = share / policy.memory[-1]
-        if after >= HOLD and (after != before or self._looks % _GIVE_BACK == 0):
+        if after >= HOLD and (after != before or now - self._gave_back >= _GIVE_BACK_SECONDS[after]):
+            self._gave_back = now
             self._sources.give_back()
 
     # Files.
@@ -226,7 +258,7 @@ class Watch:
         elif policy.max_connections is not None:
             runtime.places.ceiling = Ceiling(policy.max_connections)
 
-    def _make_room(self, memory_is_short: bool) -> None:
+    def _make_room(self, memory: int) -> None:
         """Close connections to endpoints that nobody uses, and clients that ask for nothing,
         those first that have for the longest."""
         places = self._runtime.places
@@ -237,10 +269,12 @@ class Watch:
         most = places.ceiling.clients
         if served >= _CROWDED * most:
             wanted = served - int(_ROOMY * most)
-        elif memory_is_short:
+        elif memory >= HOLD:
             wanted = _CLOSE_AT_ONCE
         else:
             return
+        if memory >= REFUSE:
+            self._give_up_heads()
         until = self._runtime.clock() - _IDLE_SECONDS
         idle = [each for listener in self._listeners() for each in listener.idle_connections() if each[0] <= until]
         idle.sort(key=lambda each: each[0])
@@ -251,6 +285,15 @@ class Watch:
                 close = getattr(connection, "close_idle", None) or connection.drain
                 close()
                 self._runtime.readings.idle_closed += 1
+        finally:
+            turn.end()
+
+    def _give_up_heads(self) -> None:
+        turn = self._runtime.turn
+        turn.begin()
+        try:
+            for listener in self._listeners():
+                listener.give_up_heads()
         finally:
             turn.end()
 

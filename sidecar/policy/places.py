@@ -61,6 +61,7 @@ class Places:
         "ceiling",
         "clients",
         "errors",
+        "on_client",
         "on_error",
         "on_refusal",
         "refusals",
@@ -75,6 +76,8 @@ class Places:
         self.refusals = 0  # of them, those that are being refused
         self.upstream = 0
         self.refusing = False
+        # Who hears of each client that connects.
+        self.on_client: Callable[[], None] = lambda: None
         # Connections that were refused, by reason.
         self.refused = {"ceiling": 0, "listener": 0, "pressure": 0}
         # Errors of accept(2), by reason, and who hears of each.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sidecar.identity.meters import TlsMeters
 from sidecar.model.readings import Readings
 from sidecar.policy.crowd import Crowd
+from sidecar.policy.growth import Growth
 from sidecar.policy.looks import Looks
 from sidecar.policy.places import Places
 from sidecar.proxy.abuse import Abuse
@@ -61,7 +62,7 @@ class Timers(Protocol):
 
 
 # What a refusal comes to, where it is no bad request.
-_REFUSED = {408: "too_slow", 413: "too_large", 414: "too_large", 431: "too_large"}
+_REFUSED = {408: "too_slow", 413: "too_large", 414: "too_large", 431: "too_large", 503: "overloaded"}
 
 
 class Records(Protocol):
@@ -88,6 +89,7 @@ class Runtime:
         "crowd",
         "draining",
         "gate",
+        "growth",
         "in_flight",
         "internal_errors",
         "looks",
@@ -130,6 +132,9 @@ class Runtime:
         self.pressure = 0
         # The connections that there are files for.
         self.places = Places()
+        # What may have taken memory since that was looked at.
+        self.growth = Growth()
+        self.places.on_client = self.growth.one_more
         self.readings = Readings()
         # Holds connections back under pressure; see sidecar.wire.gate.
         self.gate: Gate | None = None
@@ -147,7 +152,7 @@ class Runtime:
         self.notable: Records | None = None
         # Replies to bytes that never became a request, and to clients that a route kept
         # out, by reason.
-        self.refusals: dict[str, int] = {"bad_request": 0, "too_large": 0, "too_slow": 0}
+        self.refusals: dict[str, int] = {"bad_request": 0, "too_large": 0, "too_slow": 0, "overloaded": 0}
         # Requests that no route took, by (protocol, code).
         self.unrouted: dict[tuple[str, int], int] = {}
         self.tls = TlsMeters(clock)

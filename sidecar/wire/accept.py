@@ -44,6 +44,7 @@ class _Accepted(socket.socket):
     def counted(self, places: Places) -> None:
         self._places = places
         places.clients += 1
+        places.on_client()
 
     def detach(self) -> int:
         self._give_back()

@@ -3,7 +3,7 @@
 from sidecar.codec import h1
 from sidecar.model.head import ResponseHead
 
-_REASONS = {408: "too_slow", 413: "too_large", 414: "too_large", 431: "too_large", 500: "internal"}
+_REASONS = {408: "too_slow", 413: "too_large", 414: "too_large", 431: "too_large", 500: "internal", 503: "overloaded"}
 
 
 def error_response(status: int, message: str) -> bytes:

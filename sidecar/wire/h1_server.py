@@ -68,11 +68,13 @@ class H1ServerConnection(Answering):
         """Bytes from the client."""
         turn = self.turn
         turn.begin()
-        if len(data) >= BULK:
-            turn.bulky = True
         try:
             if not self._deaf:
                 self._decoder.feed(data)
+            if len(data) >= BULK:
+                turn.bulky = True
+                if self.runtime.growth.took(len(data)):
+                    self.give_up_head()
         except h1.H1Error as error:
             self._refuse(error)
         except Exception as error:  # a bug of ours ends this connection, not the process
@@ -274,6 +276,12 @@ class H1ServerConnection(Answering):
             self._close_after = True
         elif self.transport is not None and self._decoder.awaiting_request:
             self.transport.close()
+
+    def give_up_head(self) -> None:
+        """There is no memory for what is read of a head: the client is told, and it is let go."""
+        if self._decoder.in_head and not self._deaf:
+            self._refuse(h1.H1Error("the sidecar is short of memory", 503))
+            self._decoder.close()
 
     def abort(self) -> None:
         """Give up whatever is under way."""

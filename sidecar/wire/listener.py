@@ -194,6 +194,12 @@ class Listener:
         found = ((getattr(connection, "idle_since", None), connection) for connection in self.connections)
         return [(since, connection) for since, connection in found if since is not None]
 
+    def give_up_heads(self) -> None:
+        """Let go of what is read of heads whose ends are not there yet."""
+        for connection in list(self.connections):
+            if isinstance(connection, H1ServerConnection):
+                connection.give_up_head()
+
     def close_idle(self) -> None:
         """Close what nothing is asked on, and the rest after its answer. HTTP/2 connections
         that drain and tunnels end by themselves."""

@@ -48,7 +48,7 @@ class Process:
         self.limit = limit
         self.files = open_files
         self.group: Group | None = None
-        self.given_back = 0
+        self.given_back = self.heads_given_up = 0
         self.events: list[dict[str, Any]] = []
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.closed: list[str] = []
@@ -68,6 +68,9 @@ class Process:
 
     def idle_connections(self) -> Iterable[tuple[float, Any]]:
         return [(each.since, each) for each in self.connections]
+
+    def give_up_heads(self) -> None:
+        self.heads_given_up += 1
 
     def info(self, event: str, **fields: Any) -> None:
         self.logged.append((event, fields))
@@ -222,3 +225,57 @@ def test_refusals_are_logged_seldom() -> None:
 
 def test_every_resource_has_a_reading_from_the_start() -> None:
     assert {*Process().runtime.readings.pressure} == {*RESOURCES}
+
+
+def test_memory_is_looked_at_when_much_was_taken() -> None:
+    """A burst takes all that there is between two looks by the clock."""
+    process = Process()
+    process.watch.configure(OverloadPolicy(memory_limit=200 * MIB))
+    process.look(times=4)
+    process.own = 190 * MIB
+    process.clock.advance(0.01)
+    # When much is taken, then it is seen, and what takes more is told
+    assert process.runtime.growth.took(4 * MIB)
+    assert (process.runtime.pressure, process.runtime.places.refusing) == (REFUSE, True)
+    # And not looked at again at once, whatever is taken
+    process.own = 10 * MIB
+    process.clock.advance(0.001)
+    assert process.runtime.growth.took(4 * MIB)
+    process.look(times=40)
+    assert not process.runtime.growth.took(4 * MIB)
+
+
+def test_growth_is_nothing_where_there_is_no_limit() -> None:
+    process = Process()
+    process.own = 1 << 50
+    assert not process.runtime.growth.took(100 * MIB)
+    process.watch.configure(OverloadPolicy(memory_limit=200 * MIB))
+    process.clock.advance(1.0)
+    assert process.runtime.growth.took(100 * MIB)
+    process.watch.configure(None)
+    assert not process.runtime.growth.took(100 * MIB)
+
+
+def test_a_step_of_memory_is_left_a_little_below_where_it_begins() -> None:
+    """A small process beside a small limit holds much of it when nothing is under way."""
+    process = Process()
+    process.watch.configure(OverloadPolicy(memory_limit=200 * MIB))
+    process.own = 190 * MIB
+    assert process.look(times=4) == REFUSE
+    process.own = 150 * MIB  # 75 %
+    assert process.look(times=40) == WELL
+
+
+def test_heads_are_given_up_when_there_is_no_memory_left() -> None:
+    process = Process()
+    process.watch.configure(OverloadPolicy(memory_limit=200 * MIB))
+    process.own = 180 * MIB
+    assert process.look(times=8) == SHED
+    assert process.heads_given_up == 0
+    process.own = 190 * MIB
+    assert process.look(times=4) == REFUSE
+    assert process.heads_given_up == 4
+    # And free memory is given back every second
+    before = process.given_back
+    process.look(times=40)
+    assert process.given_back == before + 10

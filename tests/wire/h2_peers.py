@@ -13,8 +13,10 @@ from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.model.outcome import Failure
 from sidecar.policy.crowd import Crowd
+from sidecar.policy.growth import Growth
 from sidecar.policy.looks import Looks
 from sidecar.policy.pace import Pace
+from sidecar.policy.places import Places
 from sidecar.proxy.abuse import Abuse
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.h2_server import H2ServerConnection
@@ -118,6 +120,8 @@ class FakeRuntime:
         self.crowd = Crowd()
         self.gate: Any = None
         self.looks = Looks()
+        self.growth = Growth()
+        self.places = Places()
         self.abuse = Abuse(self.clock)
 
     def use_up_looks(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from sidecar.policy.places import Places, ceiling_for
-from sidecar.wire.accept import Acceptor
+from sidecar.wire.accept import Acceptor, _Accepted
 
 
 class FakeLoop:
@@ -88,6 +88,20 @@ def test_out_of_anything_it_asks_once_and_waits_longer_and_longer(number: int) -
     assert short.socket.asked == 8
     assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
     assert sum(short.places.errors.values()) == 8
+
+
+def test_growth_hears_of_each_client() -> None:
+    """A thousand connections at once are memory, too."""
+    clients = []
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+        short = Short()
+        short.places.on_client = lambda: clients.append(1)
+        descriptor, _ = listening._accept()  # type: ignore[attr-defined]
+        accepted = _Accepted(listening.family, listening.type, 0, descriptor)
+        accepted.counted(short.places)
+        accepted.close()
+    assert clients == [1]
+    assert short.places.clients == 0
 
 
 def test_a_connection_that_has_gone_in_the_queue_is_no_error() -> None:

@@ -621,3 +621,30 @@ def test_a_request_of_which_a_part_was_read_is_still_answered(client: Downstream
     client.say(GET[20:])
     assert client.answer(b"x") == ok(b"x", b"connection: close\r\n")
     assert client.transport.closing
+
+
+def test_a_head_for_which_there_is_no_memory_is_given_up(client: Downstream) -> None:
+    client.runtime.growth.short = True
+    # A whole request is for who admits requests
+    assert client.say(get(b"/", b"X: " + b"x" * 20_000 + b"\r\n")) == b""
+    client.answer(b"abc")
+    # A part of one is not waited for
+    answer = client.say(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000)
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"x-sidecar-error: overloaded\r\n" in answer
+    assert client.runtime.refusals == [503]
+    assert client.transport.eof
+    # And what follows is not heard
+    assert client.say(b"\r\n\r\n" + GET) == b""
+    assert len(client.begun) == 1
+
+
+def test_a_small_part_of_a_head_is_given_up_when_it_is_asked_for(client: Downstream) -> None:
+    client.do(client.connection.give_up_head)
+    client.say(POST)
+    client.do(client.connection.give_up_head)  # a body is none
+    client.say(b"abc")
+    assert client.answer() == ok(b"")
+    client.say(b"GET / HTTP/1.1\r\n")
+    assert client.do(client.connection.give_up_head).startswith(b"HTTP/1.1 503")
+    assert client.do(client.connection.give_up_head) == b""

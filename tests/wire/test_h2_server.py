@@ -775,3 +775,17 @@ def test_the_head_of_a_first_request_may_come_with_the_preface() -> None:
     down.runtime.turn.end()
     assert heads[0].path == b"/pkg.Users/Get"
     assert transport.writes == 1
+
+
+def test_a_large_head_for_which_there_is_no_memory_ends_the_connection_unless_others_are_on_it() -> None:
+    large = [*REQUEST, *((b"x-%d" % number, b"x" * 1000) for number in range(20))]
+    for others, aborted in ((1, False), (0, True)):
+        down = Downstream()
+        for _ in range(others):
+            down.serve()
+        down.runtime.growth.short = True
+        down.ask(large)
+        down.connection.data_received(down.peer.data_to_send())
+        assert down.transport.aborted == aborted
+        assert len(down.begun) == (0 if aborted else 2)
+        assert down.runtime.places.refused["pressure"] == int(aborted)

@@ -80,8 +80,12 @@ class Decoder:
 
     def close(self) -> None:
         """The connection is gone: nothing comes any more. llhttp and who is told are let go,
-        for they hold this as well, and the three would be left to the collector."""
+        for they hold this as well, and the three would be left to the collector. What was read
+        of a head is no more."""
         self._parser = self._sink = None
+        self._fields = []
+        self._add = self._fields.append
+        self._read = b""
 
     def _new_parser(self) -> None:
         raise NotImplementedError

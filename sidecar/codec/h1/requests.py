@@ -61,6 +61,11 @@ class RequestDecoder(Decoder):
         return self._ended and not self._begun and not self.holding
 
     @property
+    def in_head(self) -> bool:
+        """Whether a head was begun, and its end is not there yet."""
+        return self._begun
+
+    @property
     def body_left(self) -> int:
         """Bytes of the body that are still to come; -1 when nobody knows."""
         return self._remaining
