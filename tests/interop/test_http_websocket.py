@@ -9,6 +9,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
 from sidecar.app import App
+from tests.chaos.watching import eventually
 from tests.interop.setups import QUICK, TIMEOUT, admin, config, session
 from tests.support import faults
 from tests.support.fault_server import FaultServer
@@ -113,6 +114,8 @@ async def test_the_handshake_is_balanced_and_retried_and_the_open_one_counted(ht
                 await socket.send_str("x")
                 # Then it works, and is under way for as long as it is open
                 assert await socket.receive_str() == "x"
+                # (the one before it ends when its connection to the service has)
+                await eventually(lambda: app.runtime.in_flight == 1, "one is under way")
                 assert (await admin(app, "/api/clusters/web"))["requests"]["in_flight"] == 1
         assert http_service.calls["/websocket"] == 4
 

@@ -11,6 +11,8 @@ from typing import Final
 
 import hpack
 
+from tests.support import streams
+
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 UNKNOWN: Final = 0xAB
 NAMES: Final = [
@@ -242,7 +244,7 @@ class Peer:
 
 async def connect(port: int, *pairs: tuple[int, int], greet: bool = True) -> Peer:
     """A client of a server on loopback; with `greet` preface, SETTINGS and their answer are exchanged."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await streams.connect("127.0.0.1", port)
     peer = Peer(reader, writer)
     if greet:
         await peer.send(PREFACE, settings(*pairs))

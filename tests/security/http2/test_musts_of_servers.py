@@ -12,6 +12,7 @@ from tests.security.http2 import frames as f
 from tests.security.http2.cases import IGNORED, Case, Send, check, everywhere, goaway, play, rst
 from tests.security.http2.frames import Peer
 from tests.security.http2.musts import CLOSED, STREAM, shared
+from tests.support import streams
 from tests.support.sidecar import running
 
 OK = [(b":status", b"200")]
@@ -166,7 +167,7 @@ async def raw_server(serve: Serve) -> AsyncIterator[int]:
         finally:
             peer.close()
 
-    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+    server = await streams.serve(accepted, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

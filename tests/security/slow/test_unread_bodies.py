@@ -105,7 +105,8 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port = port
         self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        # Not less: what the kernel has to drop of a segment of 64 KiB it sends again later and later.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.socket.setblocking(False)
         self.loop = asyncio.get_running_loop()
 
