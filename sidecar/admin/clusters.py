@@ -125,6 +125,8 @@ class ClusterViews:
             "zone": endpoint.zone,
             "priority": endpoint.priority,
             "healthy": endpoint.healthy,
+            "unhealthy_because": endpoint.complaint or None,
+            "trouble": endpoint.trouble or None,
             "usable": endpoint.usable(now),
             "draining": endpoint.drained_until > now,
             "ejected": endpoint.ejected,

@@ -14,6 +14,7 @@ from operator import itemgetter
 from struct import pack
 
 from ngh2 import (
+    AltSvcReceived,
     Configuration,
     Connection,
     ConnectionClosed,
@@ -25,8 +26,10 @@ from ngh2 import (
     InformationalResponseReceived,
     NeverIndexedHeader,
     NoAvailableStreamIDError,
+    OriginReceived,
     PingAcknowledged,
     PingReceived,
+    PriorityUpdateReceived,
     RequestReceived,
     ResponseReceived,
     Role,
@@ -48,6 +51,7 @@ from sidecar.model.headers import Header, Headers, get
 from sidecar.model.outcome import Failure
 
 __all__ = [
+    "AltSvcReceived",
     "Connection",
     "ConnectionClosed",
     "ConnectionClosingError",
@@ -58,8 +62,10 @@ __all__ = [
     "H2Error",
     "InformationalResponseReceived",
     "NoAvailableStreamIDError",
+    "OriginReceived",
     "PingAcknowledged",
     "PingReceived",
+    "PriorityUpdateReceived",
     "RequestReceived",
     "ResponseReceived",
     "SettingsReceived",

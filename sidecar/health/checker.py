@@ -18,6 +18,8 @@ from sidecar.upstream.endpoint import Endpoint
 _JITTER: Final = 0.1
 # The first check comes within this many seconds, or within one interval.
 _SOON: Final = 1.0
+# No more of a reason is kept and told, in characters.
+_LONGEST_REASON: Final = 300
 
 
 class Tally:
@@ -118,7 +120,10 @@ class Checker:
             await self._sleep(self._interval * (1 - _JITTER + 2 * _JITTER * self._rng.random()))
 
     async def _ask(self, endpoint: Endpoint) -> str:
-        """Empty when it is well, else the reason."""
+        """Empty when it is well, else the reason in one line. It may quote what the endpoint sent."""
+        return " ".join((await self._answer(endpoint)).split())[:_LONGEST_REASON]
+
+    async def _answer(self, endpoint: Endpoint) -> str:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._probe.ask(endpoint.address)

@@ -12,6 +12,7 @@ from sidecar.health.probe import Probe
 from sidecar.proxy.runtime import Runtime
 from sidecar.proxy.snapshot import Snapshot
 from sidecar.upstream.cluster import Cluster
+from sidecar.wire.lookups import Lookups
 
 
 class _Checked(NamedTuple):
@@ -27,6 +28,7 @@ class Checks:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._lookups = Lookups()  # apart from those of requests
         self._checked: dict[str, _Checked] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
@@ -53,7 +55,7 @@ class Checks:
         checker = Checker(
             self._runtime,
             cluster,
-            make_probe(check, tls, cluster),
+            make_probe(check, tls, cluster, self._lookups),
             interval=check.interval,
             timeout=check.timeout,
             rise=check.rise,
@@ -85,9 +87,10 @@ class Checks:
             self._stop(checked.checker)
         self._checked.clear()
         await asyncio.gather(*self._stopping)
+        self._lookups.close()
 
 
-def make_probe(check: c.HealthCheck, tls: t.Tls | None, cluster: Cluster) -> Probe:
+def make_probe(check: c.HealthCheck, tls: t.Tls | None, cluster: Cluster, lookups: Lookups | None = None) -> Probe:
     """What the check asks. Imports what it needs, and only that: grpcio costs 9 MiB."""
     if check.http is not None:
         from sidecar.health.http_probe import HttpProbe
@@ -95,7 +98,7 @@ def make_probe(check: c.HealthCheck, tls: t.Tls | None, cluster: Cluster) -> Pro
         # Asked for at each check: certificates change.
         context = partial(cluster.tls.context, "http1") if cluster.tls is not None else None
         server_name = tls.server_name if tls is not None else ""
-        return HttpProbe(check.http.path, host=check.http.host, tls=context, server_name=server_name)
+        return HttpProbe(check.http.path, lookups, host=check.http.host, tls=context, server_name=server_name)
     if check.grpc is not None:
         from sidecar.health.grpc_probe import GrpcProbe
 
@@ -104,4 +107,4 @@ def make_probe(check: c.HealthCheck, tls: t.Tls | None, cluster: Cluster) -> Pro
         return GrpcProbe(check.grpc.service, tls=pem, server_name=tls.server_name if tls is not None else "")
     from sidecar.health.tcp_probe import TcpProbe
 
-    return TcpProbe()
+    return TcpProbe(lookups)

@@ -60,6 +60,8 @@ class GrpcProbe:
             return f"{error.code().name}: {error.details()}"
         finally:
             await channel.close(None)
+        if status is None:
+            return "the answer holds no message"
         try:
             number = decode_status(status)
         except ValueError as error:

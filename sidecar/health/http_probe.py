@@ -1,13 +1,16 @@
 """Health by HTTP: GET a path, any answer from 200 to 399 is well."""
 
 import os
+import socket
 import ssl
 from collections.abc import Callable
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from sidecar.model.address import Address
+from sidecar.wire.lookups import Lookups
 
 
 class HttpProbe:
@@ -20,9 +23,16 @@ class HttpProbe:
     """
 
     def __init__(
-        self, path: str, *, host: str = "", tls: Callable[[], ssl.SSLContext] | None = None, server_name: str = ""
+        self,
+        path: str,
+        lookups: Lookups | None = None,
+        *,
+        host: str = "",
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        server_name: str = "",
     ) -> None:
         self._path = path
+        self._lookups = lookups or Lookups()
         self._tls = tls
         self._server_name = server_name or None
         self._headers = {"user-agent": "sidecar-health-check", "accept": "*/*"}
@@ -66,8 +76,36 @@ class HttpProbe:
                 session = self._unix[address.unix] = _session(aiohttp.UnixConnector(address.unix, force_close=True))
             return session
         if self._session is None:
-            self._session = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+            # Nothing is cached: what is asked is what a new connection would meet.
+            resolver = _Resolver(self._lookups)
+            connector = aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False, resolver=resolver)
+            self._session = _session(connector)
         return self._session
+
+
+class _Resolver(AbstractResolver):
+    """Names by Lookups, so that one which takes long holds up no other check."""
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=number,
+                port=port,
+                family=socket.AF_INET6 if ":" in number else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for number in await self._lookups.addresses(host)
+        ]
+
+    async def close(self) -> None:
+        """Whoever gave the look-ups closes them."""
 
 
 def _reason(error: aiohttp.ClientError) -> str:

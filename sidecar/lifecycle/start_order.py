@@ -14,6 +14,7 @@ from sidecar.health.tcp_probe import TcpProbe
 from sidecar.telemetry.logs import get_logger
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.wire.lookups import Lookups
 
 _LOOK_SECONDS: Final = 0.25
 
@@ -25,6 +26,7 @@ class StartOrder:
     def __init__(self, checks: Checks, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._checks = checks
         self._sleep = sleep
+        self._lookups = Lookups()
         self._waits: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -48,9 +50,16 @@ class StartOrder:
             return True  # by a reload: nobody needs it any more
         for endpoint in cluster.endpoints:
             checked = self._checks.passed(cluster.name, endpoint.name)
-            if checked or (checked is None and await _accepts(cluster, endpoint)):
+            if checked or (checked is None and await self._accepts(cluster, endpoint)):
                 return True
         return False
+
+    async def _accepts(self, cluster: Cluster, endpoint: Endpoint) -> bool:
+        try:
+            async with asyncio.timeout(cluster.connect_timeout or None):
+                return not await TcpProbe(self._lookups).ask(endpoint.address)
+        except (OSError, TimeoutError):
+            return False
 
     async def done(self) -> None:
         """Wait until nothing is missing. Who waits no longer ends nobody else's wait."""
@@ -63,12 +72,4 @@ class StartOrder:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._waits.values(), return_exceptions=True)
-
-
-async def _accepts(cluster: Cluster, endpoint: Endpoint) -> bool:
-    probe = TcpProbe()
-    try:
-        async with asyncio.timeout(cluster.connect_timeout or None):
-            return not await probe.ask(endpoint.address)
-    except (OSError, TimeoutError):
-        return False
+        self._lookups.close()

@@ -33,6 +33,7 @@ class Attempt:
         "code",
         "committed",
         "counter",
+        "detail",
         "ended",
         "endpoint",
         "exchange",
@@ -89,6 +90,7 @@ class Attempt:
     def on_no_stream(self, failure: Failure) -> None:
         """No stream."""
         self.failure = failure
+        self.detail = self.endpoint.trouble
         self.exchange.wake(self, FAILED)
 
     # Receiver: what the endpoint says.
@@ -180,8 +182,12 @@ class Attempt:
 
     def on_reset(self, failure: Failure) -> None:
         """The endpoint, or the connection to it, gave the stream up."""
-        self.stream = None
+        stream, self.stream = self.stream, None
         self.failure = failure
+        if failure is Failure.CONNECT_FAILED:
+            self.detail = self.endpoint.trouble
+        elif failure is Failure.PROTOCOL and stream is not None:
+            self.detail = stream.trouble
         self.exchange.wake(self, FAILED)
 
     def on_crash(self, error: Exception) -> None:
@@ -194,6 +200,12 @@ class Attempt:
             self.abandon()
 
     # What the exchange asks for.
+
+    @property
+    def why(self) -> str:
+        """More of why there was no stream, or no answer, in words for clients; "" where nothing is known."""
+        found: str = getattr(self, "detail", "")  # unset where nothing went wrong, nearly always
+        return found
 
     def hand_over(self) -> None:
         """Pass the answer to the client: what was kept now, the rest as it comes."""

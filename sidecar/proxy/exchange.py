@@ -193,6 +193,7 @@ class Exchange(Waiting):
                     if event == TIMER:
                         # Without a dial it waited for our own connection limit.
                         attempt.failure = Failure.CONNECT_TIMEOUT if pool.dialling else Failure.OVERLOADED
+                        attempt.detail = attempt.endpoint.stage
             elif type(stream) is Failure:  # isinstance asks an Enum's metaclass, in Python
                 attempt.failure, event = stream, FAILED
             else:

@@ -13,6 +13,9 @@ from sidecar.proxy.runtime import Runtime
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
 
+# What the last endpoint may have more to say of.
+_OF_ENDPOINTS = (Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT, Failure.PROTOCOL)
+
 
 def send_failure(exchange: "Exchange", failure: Failure) -> None:
     """Tell the client why there is no answer, in its protocol's form."""
@@ -36,8 +39,9 @@ def send_failure(exchange: "Exchange", failure: Failure) -> None:
 
 def _detail(exchange: "Exchange", failure: Failure) -> str:
     """What a message says beyond the failure's own words."""
-    if failure is Failure.CONNECT_FAILED and exchange.tried:
-        return exchange.tried[-1].trouble  # what is wrong with what that endpoint speaks
+    if failure in _OF_ENDPOINTS:
+        last = exchange.attempt or (exchange.attempts[-1] if exchange.attempts else None)
+        return last.why if last is not None else ""
     if failure is Failure.BAD_REQUEST and exchange.head.method == b"CONNECT":
         return "CONNECT is for listeners with mode: forward"
     return ""

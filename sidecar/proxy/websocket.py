@@ -68,6 +68,7 @@ class WebSocketStream:
 
     protocol = "http1"
     followed = unread = False
+    trouble = ""
 
     @property
     def peer(self) -> Any:

@@ -109,6 +109,7 @@ def _try(exchange: "Exchange", attempt: "Attempt") -> dict[str, Any]:
         "hedge": attempt.is_hedge,
         "verdict": verdict_name(attempt.verdict),
         "failure": attempt.failure.reason if attempt.failure is not None else None,
+        "detail": attempt.why or None,
         "status": attempt.head.status if attempt.head is not None else None,
         "started_ms": milliseconds(attempt.started - exchange.started),
         "duration_ms": milliseconds(ended - attempt.started),
@@ -141,5 +142,5 @@ def _why(exchange: "Exchange", tries: "list[Attempt]", refused: list[str]) -> st
 
 def _outcome(attempt: "Attempt") -> str:
     if attempt.failure is not None:
-        return attempt.failure.reason
+        return f"{attempt.failure.reason} ({attempt.why})" if attempt.why else attempt.failure.reason
     return f"status {attempt.head.status}" if attempt.head is not None else "no answer"

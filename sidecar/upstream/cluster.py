@@ -324,6 +324,7 @@ class Cluster:
         """What a health check found, and why."""
         if endpoint.healthy != healthy:
             endpoint.healthy = healthy
+            endpoint.complaint = "" if healthy else reason
             self.refresh()
             fields = {"cluster": self.name, "endpoint": endpoint.name, "healthy": healthy, "reason": reason}
             self._on_event("health", fields)

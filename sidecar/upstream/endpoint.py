@@ -20,6 +20,7 @@ class Endpoint:
     __slots__ = (
         "address",
         "breaker",
+        "complaint",
         "cost",
         "cost_at",
         "drained_until",
@@ -32,6 +33,7 @@ class Endpoint:
         "pools",
         "priority",
         "ready_since",
+        "stage",
         "trouble",
         "verdicts",
         "weight",
@@ -47,6 +49,7 @@ class Endpoint:
         self.priority = priority
         # What the health checker last said; True where nothing checks.
         self.healthy = True
+        self.complaint = ""  # why it is not
         # A monotonic time until which an operator took it out; 0.0 for not at all.
         self.drained_until = 0.0
         # Whether it fails more than the others and is left alone for that, and how often it was.
@@ -54,8 +57,9 @@ class Endpoint:
         self.ejections = 0
         # When it last became usable, for slow start; 0.0 for "since the start".
         self.ready_since = 0.0
-        # Why the last dial failed, when it was for what it speaks, in words for clients.
-        self.trouble = ""
+        # Why the last dial failed, and what one that is under way waits for, in words for clients;
+        # "" where there is nothing to say.
+        self.trouble = self.stage = ""
         self.in_flight = 0
         # Peak-EWMA latency in seconds, and when it was last decayed.
         self.cost = 0.0

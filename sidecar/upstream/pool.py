@@ -270,6 +270,7 @@ class H2Pool(_Pool):
         self.on_available(connection)
         if waiting and len(self.waiters) == waiting:
             # A server that allows no stream: another connection would be no better.
+            self.endpoint.trouble = "it allows no streams"
             self._fail_all(Failure.CONNECT_FAILED)
         elif self.waiters and not self.dialling:
             self._dial()

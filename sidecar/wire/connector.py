@@ -6,20 +6,38 @@ import select
 from collections.abc import Callable
 from typing import Any
 
-from sidecar.identity.errors import HandshakeError
+from sidecar.identity.errors import TEXTS, HandshakeError
 from sidecar.model.outcome import Failure
 from sidecar.policy.places import EXHAUSTED
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.destinations import ForbiddenError, Lookups, connect_checked
+from sidecar.wire.destinations import ForbiddenError, permitted
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.portion import read_all_in_portions
+from sidecar.wire.lookups import Lookups, connect_any
 from sidecar.wire.tls import ClientTls
 from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelClientConnection
 
 # connect(2) and socket(2): no file, memory or local port left.
 _OURS = frozenset((*EXHAUSTED, errno.EADDRNOTAVAIL))
+
+# What a failed dial says of its endpoint, behind "no endpoint could be reached: " (contract "Headers"
+# says which words it may not hold): by what it waited for, and by what the system said.
+UNRESOLVED = "its name was not resolved"
+NO_HTTP2 = "it did not answer in HTTP/2"
+ENDED = "it ended the connection at once"
+TROUBLES = {
+    errno.ECONNREFUSED: "it takes no connections",
+    errno.ECONNRESET: ENDED,
+    errno.EHOSTUNREACH: "no way leads to it",
+    errno.ENETUNREACH: "no way leads to it",
+    errno.ENOENT: "its socket is not there",
+    errno.EACCES: "its socket may not be used",
+}
+
+# Names that clients chose, looked up at once. Each is a thread.
+_CLIENTS_NAMES = 16
 
 _KINDS: dict[str, Any] = {"http1": H1ClientConnection, "http2": H2ClientConnection, "tcp": TunnelClientConnection}
 
@@ -30,7 +48,9 @@ class Connector:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dials: set[asyncio.Task[None]] = set()
-        self._lookups = Lookups(loop)
+        self._lookups = Lookups()
+        # Apart: no client's name is to keep one of the configuration's waiting.
+        self._clients_lookups = Lookups(_CLIENTS_NAMES)
         self.runtime: Runtime | None = None
         self.connections: set[Any] = set()
 
@@ -44,7 +64,9 @@ class Connector:
         assert self.runtime is not None
         connection = _KINDS[pool.protocol](self.runtime, _Counted(pool, self))
         places = self.runtime.places
+        endpoint = pool.endpoint
         failure: Failure | None = None
+        trouble = ""
         if not places.may_dial:
             self._tell_failed(pool, Failure.OVERLOADED)
             return
@@ -54,9 +76,9 @@ class Connector:
                 await self._connect(pool, connection)
                 if pool.protocol == "http2":
                     # What stays when the server ends before it has: mostly it speaks HTTP/1.1.
-                    pool.endpoint.trouble = "it did not answer in HTTP/2"
+                    endpoint.stage = NO_HTTP2
                     await connection.greeted()
-                    pool.endpoint.trouble = ""
+                    endpoint.stage = ""
         except TimeoutError:
             failure = Failure.CONNECT_TIMEOUT
         except ForbiddenError:
@@ -65,11 +87,13 @@ class Connector:
             # What we are short of ourselves is not the endpoint's fault.
             ours = isinstance(error, OSError) and error.errno in _OURS
             failure = Failure.OVERLOADED if ours else Failure.CONNECT_FAILED
+            trouble = TROUBLES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
         except Exception as error:  # the pool has to hear of every dial, or its waiters hang
             self.runtime.on_crash(error)
             failure = Failure.CONNECT_FAILED
         if failure is None and not _usable(connection, pool.protocol):
-            failure = Failure.CONNECT_FAILED
+            failure, trouble = Failure.CONNECT_FAILED, ENDED
+        endpoint.trouble = "" if failure is None else endpoint.stage or trouble
         if failure is not None and connection.transport is not None:
             connection.transport.abort()
         if failure is not None:
@@ -96,20 +120,25 @@ class Connector:
 
     async def _connect(self, pool: Any, connection: Any) -> None:
         tls: ClientTls | None = pool.shares.tls if pool.protocol != "tcp" else None
-        pool.endpoint.trouble = ""
+        pool.endpoint.stage = ""
         if tls is None:
             await self._open(pool, lambda: connection)
         else:
             await self._open_tls(pool, connection, tls)
 
     async def _open(self, pool: Any, factory: Callable[[], asyncio.Protocol]) -> None:
-        address = pool.endpoint.address
-        if pool.shares.destinations is not None:
-            await connect_checked(self._loop, self._lookups, factory, address, pool.shares.destinations)
-        elif address.unix:
+        endpoint, address = pool.endpoint, pool.endpoint.address
+        if address.unix:
             await self._loop.create_unix_connection(factory, address.unix)
-        else:
-            await self._loop.create_connection(factory, address.host, address.port)
+            return
+        destinations = pool.shares.destinations
+        endpoint.stage = UNRESOLVED
+        lookups = self._lookups if destinations is None else self._clients_lookups
+        numbers = await lookups.addresses(address.host)
+        endpoint.stage = ""
+        if destinations is not None:
+            numbers = permitted(numbers, address.port, destinations)
+        await connect_any(factory, numbers, address.port)
 
     async def _open_tls(self, pool: Any, connection: Any, tls: ClientTls) -> None:
         assert self.runtime is not None
@@ -129,14 +158,17 @@ class Connector:
             assert self.runtime is not None
             where = {"cluster": pool.shares.name}
             endpoint.trouble = self.runtime.tls.failed("upstream", where, str(endpoint.address), error)
+            endpoint.stage = endpoint.trouble
             if not opened.done():
                 opened.set_exception(error)
 
         name = tls.server_name or endpoint.address.host or "localhost"
         layer = TlsLayer(self.runtime, tls.context(pool.protocol), on_open, on_failed, server_name=name)
         await self._open(pool, lambda: layer)
+        endpoint.stage = endpoint.stage or TEXTS["timeout"]
         try:
             await opened
+            endpoint.stage = ""
         except asyncio.CancelledError:
             on_failed(layer, HandshakeError("timeout", "no answer in time"))
             raise
@@ -170,6 +202,7 @@ class Connector:
         for task in list(self._dials):
             task.cancel()
         self._lookups.close()
+        self._clients_lookups.close()
         await asyncio.gather(*self._dials, return_exceptions=True)
         for connection in list(self.connections):
             if connection.transport is not None:

@@ -24,6 +24,12 @@ from sidecar.wire.turn import BULK
 _LENGTH, _ENCODING = [b"\r\n%b:" % name for name in sorted(MISSPELLED)]
 
 
+# What a server says first that was asked in another protocol than its own: an alert of TLS, and the
+# SETTINGS of HTTP/2.
+_TLS_ALERT = b"\x15\x03"
+_SETTINGS = b"\x04\x00\x00\x00\x00\x00"
+
+
 class Owner(Protocol):
     """The pool that a connection belongs to."""
 
@@ -61,6 +67,7 @@ class H1ClientConnection(Paced):
         "idle_since",
         "owner",
         "transport",
+        "trouble",
         "turn",
         "used",
     )
@@ -75,6 +82,7 @@ class H1ClientConnection(Paced):
         self.write_paused = False
         self.used = 0
         self.idle_since = 0.0
+        self.trouble = ""  # what is wrong with its answer, in words for clients
         self.idle_hint = 0  # what the server said of its idle timeout, in seconds, or 0
         self._decoder = h1.ResponseDecoder(self)
         self._out: list[bytes] = []
@@ -123,12 +131,21 @@ class H1ClientConnection(Paced):
             self._decoder.feed(data)
             if self._response_ended and self._busy:
                 self._release()
-        except h1.H1Error:
+        except h1.H1Error as error:
+            self.trouble = self._other_protocol(data) or str(error)
             self._break(Failure.PROTOCOL)
         except Exception as error:  # a bug of ours ends this connection, not the process
             self.on_crash(error)
         finally:
             turn.end()
+
+    def _other_protocol(self, data: bytes) -> str:
+        """What the server speaks, where its first bytes say that it is no HTTP/1.1."""
+        if self.used > 1 or self._response_begun or self._interim:
+            return ""
+        if data.startswith(_TLS_ALERT):
+            return "it speaks TLS"
+        return "it speaks HTTP/2" if data[3:9] == _SETTINGS else ""
 
     def eof_received(self) -> bool:
         """The server closed its side."""

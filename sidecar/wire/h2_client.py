@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from sidecar.codec.h2 import (
     ASSUMED_STREAMS,
     FEW_FIELDS,
+    AltSvcReceived,
     ConnectionClosed,
     ConnectionClosingError,
     DataReceived,
@@ -13,8 +14,10 @@ from sidecar.codec.h2 import (
     GoAwayReceived,
     H2Error,
     InformationalResponseReceived,
+    OriginReceived,
     PingAcknowledged,
     PingReceived,
+    PriorityUpdateReceived,
     ResponseReceived,
     SettingsReceived,
     StreamClosed,
@@ -36,6 +39,9 @@ from sidecar.wire.h2_stream import H2ClientStream
 from sidecar.wire.last_words import last_words
 from sidecar.wire.peer import peer_of
 
+# Frames that say nothing to a proxy (RFC 7838 4, RFC 8336 2, RFC 9218 7.1).
+_USELESS = frozenset((AltSvcReceived, OriginReceived, PriorityUpdateReceived))
+_NAMES = {int(code): code.name for code in ErrorCode}
 _KEEPALIVE_PING = b"keepaliv"
 
 
@@ -77,12 +83,14 @@ class H2ClientConnection(H2Connection):
         "limit",
         "open_streams",
         "owner",
+        "trouble",
     )
 
     def __init__(self, runtime: Runtime, owner: Owner, ping_interval: float = 0.0) -> None:
         super().__init__(runtime, client_connection(), peer_opens=False, preface=0)
         self.owner = owner
         self.open_streams = 0
+        self.trouble = ""  # what was wrong last with what the server sent, in words for clients
         self.idle_since = 0.0  # when its last stream ended, for the pool
         self.limit = ASSUMED_STREAMS
         self._announced = False  # whether the peer's first SETTINGS came
@@ -276,6 +284,8 @@ class H2ClientConnection(H2Connection):
             if stream is not None:
                 self._release_slot()
                 self._stream_closed(stream, upstream_failure(event.error_code, stream.answered))
+            else:
+                self.spend("rapid_reset")  # of a stream that has ended: one for each is honest
         elif kind is SettingsReceived:
             self.spend("settings")
             self._on_settings(event)
@@ -287,9 +297,12 @@ class H2ClientConnection(H2Connection):
         elif kind is PingAcknowledged:
             self.spend("ping")  # hardly any was asked for
             self._ping_pending = False
+        elif kind in _USELESS:
+            self.spend("useless_frames")
         elif kind is ConnectionClosed:
             if event.error_code and not self.draining:
                 self._failure = Failure.PROTOCOL  # it was us who ended it
+                self.trouble = _named(event.error_code)
                 self._gone_wrong(event)
             self._ending = True
             if not self.dirty:
@@ -326,12 +339,12 @@ class H2ClientConnection(H2Connection):
         receiver = stream.receiver
         if self._was_dear():
             self._alarm()
+        self.trouble = "a head or trailers that are none, or are too large"
         self.drop(stream, int(ErrorCode.PROTOCOL_ERROR))
         if receiver is not None:
             receiver.on_reset(Failure.PROTOCOL)
 
-    @staticmethod
-    def _why_closed(event: StreamClosed) -> Failure:
+    def _why_closed(self, event: StreamClosed) -> Failure:
         """Why the library closed a stream that the peer did not reset."""
         if isinstance(event.local_error, ConnectionClosingError):
             return Failure.UNSENT  # its head was still queued when a GOAWAY came
@@ -339,6 +352,7 @@ class H2ClientConnection(H2Connection):
             return Failure.HEADERS_TOO_LARGE
         if event.error_code == ErrorCode.REFUSED_STREAM:
             return Failure.REFUSED  # above the last stream of a GOAWAY
+        self.trouble = _named(event.error_code)
         return Failure.PROTOCOL if event.error_code else Failure.RESET
 
     def _stream_closed(self, stream: H2ClientStream, failure: Failure) -> None:
@@ -389,7 +403,13 @@ class H2ClientConnection(H2Connection):
     def give_up(self, code: int, reason: str = "") -> None:
         """End the connection for what the server does."""
         self._failure = Failure.PROTOCOL
+        self.trouble = f"{_named(code)}, {reason}" if reason else _named(code)
         super().give_up(code, reason)
+
+    def break_stream(self, stream: H2ClientStream, code: int) -> None:
+        """End a stream for what the server did on it."""
+        self.trouble = _named(code)
+        super().break_stream(stream, code)
 
     def _is_complete(self, stream: H2ClientStream) -> bool:
         return stream.remote_ended
@@ -424,3 +444,8 @@ class H2ClientConnection(H2Connection):
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(ConnectionResetError("closed before its SETTINGS"))
         self.owner.on_closed(self)
+
+
+def _named(code: int) -> str:
+    """An error code by its name (RFC 9113 7)."""
+    return _NAMES.get(code, f"error {code}")

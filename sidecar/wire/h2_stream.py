@@ -215,6 +215,11 @@ class H2ClientStream(H2Stream):
         self.held = self.queued = 0
 
     @property
+    def trouble(self) -> str:
+        """What was wrong with an answer last."""
+        return self.connection.trouble
+
+    @property
     def may_get_data(self) -> bool:
         """Behind the head of the answer."""
         return self.answered

@@ -158,6 +158,7 @@ class TunnelClientConnection(_Tunnel):
 
     protocol = "tcp"
     followed = unread = False  # see H2Stream: an attempt asks any stream
+    trouble = ""
 
     __slots__ = ("idle_since", "owner", "used")
 

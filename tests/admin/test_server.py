@@ -120,6 +120,8 @@ async def test_clusters(client: Client, parts: Parts) -> None:
         "zone": "",
         "priority": 0,
         "healthy": True,
+        "unhealthy_because": None,
+        "trouble": None,
         "usable": True,
         "draining": False,
         "ejected": False,

@@ -160,6 +160,24 @@ async def test_errors_and_silence_are_failures(make: Make, cluster: Cluster, scr
     assert checker.tallies[ONE].reason == "RuntimeError: odd"
 
 
+async def test_a_reason_that_quotes_the_endpoint_is_one_short_line(
+    make: Make, cluster: Cluster, script: Script, sleeps: Sleeps
+) -> None:
+    script.answers[ONE].append("400, message:\n  " + 1000 * "\\x00")
+    checker = make(fall=1)
+    checker.start()
+    await sleeps.pass_()
+    reason = checker.tallies[ONE].reason
+    assert reason.startswith("400, message: \\x00")
+    assert len(reason) == 300
+    # Also where somebody looks for it later.
+    assert (cluster.endpoints[0].complaint, cluster.endpoints[1].complaint) == (reason, "")
+    await sleeps.pass_()
+    await sleeps.pass_()
+    assert healthy(cluster) == [True, True]
+    assert cluster.endpoints[0].complaint == ""
+
+
 async def test_no_answer_in_time_is_a_failure(make: Make, cluster: Cluster, script: Script, sleeps: Sleeps) -> None:
     script.hang = True
     checker = make(fall=1, timeout=0.001)

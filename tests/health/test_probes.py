@@ -143,6 +143,27 @@ async def test_grpc(grpc_service: GrpcService, monkeypatch: pytest.MonkeyPatch) 
     assert (await ask(GrpcProbe("test.Unknown"), address)).startswith("NOT_FOUND")
 
 
+async def test_grpc_without_a_message() -> None:
+    server = grpc.aio.server()
+
+    async def check(request: bytes, call: Any) -> AsyncIterator[bytes]:
+        for each in list[bytes]():
+            yield each
+
+    methods = {"Check": grpc.unary_stream_rpc_method_handler(check)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        assert await ask(GrpcProbe(), Address("127.0.0.1", port)) == "the answer holds no message"
+    finally:
+        await server.stop(None)
+
+
+async def test_http_names_that_nobody_knows() -> None:
+    assert "nowhere.invalid" in await ask(HttpProbe("/"), Address("nowhere.invalid", 80))
+
+
 async def test_grpc_nobody_listens(nobody: Address) -> None:
     assert (await ask(GrpcProbe(), nobody)).startswith("UNAVAILABLE")
 

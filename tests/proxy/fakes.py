@@ -88,6 +88,7 @@ class FakeTimers:
 class Upstream:
     """An upstream stream: what the path sent, and what the test lets the endpoint say."""
 
+    trouble = ""
     followed = False  # whether more of the answer stands behind what is being told
     unread = False  # whether more was read, and is told in a later turn
 

@@ -20,10 +20,11 @@ from sidecar.model.outcome import Failure
 from sidecar.policy.destinations import Destinations
 from sidecar.policy.places import Ceiling
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.connector import Connector
+from sidecar.wire.connector import ENDED, NO_HTTP2, TROUBLES, UNRESOLVED, Connector
 from sidecar.wire.timers import Timers
 from sidecar.wire.tls import ClientTls
 from sidecar.wire.turn import Turn
+from tests.interop.grpc_calls import FORBIDDEN_WORDS
 from tests.support.fault_server import FaultServer, refusing_port, silent_port
 from tests.wire.h2_peers import Heard
 
@@ -39,7 +40,7 @@ class Shares:
 class Endpoint:
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.trouble = ""
+        self.trouble = self.stage = ""
 
 
 class Pool:
@@ -204,7 +205,9 @@ def test_a_handshake_that_never_ends() -> None:
 
 def test_a_name_that_nobody_knows() -> None:
     async def body(world: World) -> None:
-        assert await world.dial(Pool(Address("nowhere.invalid", 80))) is Failure.CONNECT_FAILED
+        pool = Pool(Address("nowhere.invalid", 80))
+        assert await world.dial(pool) is Failure.CONNECT_FAILED
+        assert pool.endpoint.trouble == "its name was not resolved"
 
     on_uvloop(body)
 
@@ -220,11 +223,11 @@ def test_a_server_that_speaks_http1_alone_is_told_from_one_that_is_not_there() -
             pool = Pool(at(server.sockets[0].getsockname()[1]), "http2")
             assert await world.dial(pool) is Failure.CONNECT_FAILED
             assert pool.endpoint.trouble == "it did not answer in HTTP/2"
-        # Once it is gone there is nothing to say of what it speaks.
+        # Once it is gone nobody knows what it speaks.
         again = Pool(pool.endpoint.address, "http2")
         again.endpoint = pool.endpoint
         assert await world.dial(again) is Failure.CONNECT_FAILED
-        assert again.endpoint.trouble == ""
+        assert again.endpoint.trouble == "it takes no connections"
 
     on_uvloop(body)
 
@@ -397,3 +400,8 @@ def test_the_address_is_the_name_when_none_is_given(tmp_path: Path) -> None:
             assert (await ask(world, pool, await world.dial(pool))).ended
 
     on_uvloop(body)
+
+
+def test_the_words_about_endpoints_make_no_client_repeat_by_itself() -> None:
+    words = [*TROUBLES.values(), UNRESOLVED, NO_HTTP2, ENDED]
+    assert not [each for each in words for word in FORBIDDEN_WORDS if word in each]

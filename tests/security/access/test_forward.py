@@ -19,7 +19,6 @@ from sidecar.model.outcome import Failure
 from sidecar.policy.destinations import Destinations
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.connector import Connector
-from sidecar.wire.destinations import Lookups
 from sidecar.wire.timers import Timers
 from sidecar.wire.turn import Turn
 from tests.interop.setups import admin, config
@@ -315,50 +314,6 @@ async def test_a_reload_with_a_shorter_list_ends_what_was_kept_open(
     assert good.connections == 1
 
 
-async def test_names_that_take_long_hold_nobody_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    asked: list[str] = []
-    answers: asyncio.Queue[str] = asyncio.Queue()
-
-    async def getaddrinfo(host: str, port: object, **options: Any) -> list[Any]:
-        asked.append(host)
-        return Resolver([await answers.get()])(host, 0)
-
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
-    lookups = Lookups(loop)
-    # Four threads look names up: never do these take all of them, nor one name two.
-    waiting = [loop.create_task(lookups.addresses(f"{name}.test")) for name in "aaabbcde"]
-    await _settled()
-    assert asked == ["a.test", "b.test", "c.test"]
-    assert await lookups.addresses("::1") == ["::1"]
-    # Whoever gives up does not start another one, nor end it for the others.
-    waiting[0].cancel()
-    await _settled()
-    assert asked == ["a.test", "b.test", "c.test"]
-    for number in range(5):
-        answers.put_nowait(f"10.0.0.{number}")
-    found = await asyncio.gather(*waiting, return_exceptions=True)
-    assert isinstance(found[0], asyncio.CancelledError)
-    assert found[1:] == [
-        ["10.0.0.0"],
-        ["10.0.0.0"],
-        ["10.0.0.1"],
-        ["10.0.0.1"],
-        ["10.0.0.2"],
-        ["10.0.0.3"],
-        ["10.0.0.4"],
-    ]
-    assert asked == [f"{name}.test" for name in "abcde"]
-    # Later it is asked again.
-    answers.put_nowait("10.0.0.9")
-    assert await lookups.addresses("a.test") == ["10.0.0.9"]
-
-
-async def _settled() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 class Pool:
     """Who asks the connector."""
 
@@ -369,6 +324,7 @@ class Pool:
         self.endpoint = self.shares = self
         self.address = address
         self.destinations = destinations
+        self.trouble = self.stage = ""
         self.told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def on_connected(self, connection: Any) -> None:

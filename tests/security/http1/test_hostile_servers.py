@@ -1,13 +1,14 @@
 """Hostile HTTP/1.1 servers: the client gets one answer or an error, and nobody gets another's."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tests.security.http1.answers import Answer, over_http1, over_http2
 from tests.security.http1.hostile import ALL, Hostile
-from tests.security.http1.scripted import scripted
+from tests.security.http1.scripted import Script, scripted
 from tests.support.sidecar import running
 
 CONFIG = """
@@ -20,6 +21,14 @@ listeners:
     routes: [{to: web}]
 """
 WITHIN = 10.0
+# What an endpoint says that does not speak HTTP/1.1, or breaks it: what the client is told of it.
+TOLD = {
+    "a TLS alert": (b"\x15\x03\x01\x00\x02\x02\x46", "it speaks TLS"),
+    "SETTINGS of HTTP/2": (bytes.fromhex("000006040000000000000300000064"), "it speaks HTTP/2"),
+    "two lengths": (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nokk", "Content-Length"),
+    "a long head": (b"HTTP/1.1 200 OK\r\nx: " + bytes(70_000).replace(b"\0", b"x"), "header fields are too large"),
+    "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n", "Expected HTTP/"),
+}
 HOP_BY_HOP = {b"keep-alive", b"transfer-encoding", b"upgrade", b"x-a"}
 
 Ask = Callable[[int, bytes], Awaitable[Answer]]
@@ -50,3 +59,16 @@ async def test_one_answer_or_an_error(case: Hostile, ask: Ask) -> None:
         again = await ask(port, b"GET")
         assert (again.status, again.body) == (200, b"ok")
         assert len(server.connections) == (1 if case.kept else 2)
+
+
+@pytest.mark.parametrize("case", TOLD)
+async def test_what_was_wrong_with_the_answer_is_told(case: str) -> None:
+    said, words = TOLD[case]
+    async with scripted(Script(said)) as server, running(CONFIG % server.port) as app:
+        answer = await over_http1(app.address("in").port, b"GET")
+        assert answer.status == 502
+        message = json.loads(answer.body or b"")["message"]
+        assert message.startswith("the endpoint's answer broke the protocol: ")
+        assert words in message
+        (record,) = app.notable.latest(1)
+        assert f"protocol_error ({message.partition(': ')[2]})" in record["why"]

@@ -1,6 +1,7 @@
 """HTTP/2 endpoints that say GOAWAY again and again: no request waits for ever, nothing is dialled in a loop."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -108,3 +109,38 @@ async def test_a_server_that_takes_no_stream_is_not_dialled_in_a_loop(serve: Cal
         said = await over_http2(listener, b"GET")
         assert said.status == 502
     assert 1 <= connections <= 3
+
+
+async def test_what_was_wrong_is_told() -> None:
+    async def allows_none(peer: Peer) -> None:
+        await greeted(peer, 0)
+        await peer.until_closed()
+
+    async def pushes(peer: Peer) -> None:
+        await greeted(peer)
+        if stream := await first_request(peer):
+            await peer.send(f.push_promise(stream, 2))
+            await peer.until_closed()
+
+    async def resets_badly(peer: Peer) -> None:
+        await greeted(peer)
+        if stream := await first_request(peer):
+            await peer.send(f.data(stream, b"before the head"))
+            await peer.until_closed()
+
+    async def storms(peer: Peer) -> None:
+        await greeted(peer)
+        if await first_request(peer):
+            await peer.send(f.ping() * 20_000)
+            await peer.until_closed()
+
+    for serve, words in (
+        (allows_none, "no endpoint could be reached: it allows no streams"),
+        (pushes, "the endpoint's answer broke the protocol: PROTOCOL_ERROR"),
+        (resets_badly, "the endpoint's answer broke the protocol: PROTOCOL_ERROR"),
+        (storms, "the endpoint's answer broke the protocol: ENHANCE_YOUR_CALM, ping"),
+    ):
+        async with raw_server(serve) as port, running_before(port) as listener, asyncio.timeout(WITHIN):
+            said = await over_http2(listener, b"GET")
+            assert said.status == 502
+            assert json.loads(said.body or b"")["message"] == words

@@ -1,5 +1,6 @@
 """TLS to endpoints: whom we trust, and what our clients are told when that fails."""
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -169,8 +170,33 @@ async def test_a_handshake_that_never_ends(authority: Authority) -> None:
     async with silent_port() as port:
         text = yaml(f"127.0.0.1:{port}", cluster_tls(authority), timeouts={"connect": "50ms"})
         async with running(text) as app, session(app) as client, client.get("/") as response:
-            assert response.status == 502
-            assert response.headers["x-sidecar-error"] == "connect_failed"
+            assert await told(response) == (502, "connect_failed", "no endpoint could be reached in time")
+
+
+async def says_nothing(connection: Any) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_server_that_is_silent_in_the_handshake(authority: Authority, attempts: int) -> None:
+    async with FaultServer(accepts=(says_nothing,) * attempts) as server:
+        retry = {**QUICK, "attempts": attempts}
+        text = yaml(server.address, cluster_tls(authority), timeouts={"connect": "50ms"}, retry=retry)
+        async with running(text) as app, session(app) as client, client.get("/") as response:
+            words = "no endpoint could be reached in time: its TLS handshake took too long"
+            assert await told(response) == (502, "connect_failed", words)
+
+
+async def test_the_words_are_of_the_try_that_was_the_last(authority: Authority, stranger: Authority) -> None:
+    """Also where it was the only one."""
+    async with FaultServer(tls=stranger.issue(NAME).as_server()) as server:
+        text = yaml(server.address, cluster_tls(authority), retry={"attempts": 1})
+        async with running(text) as app, session(app) as client:
+            async with client.get("/") as response:
+                assert await told(response) == (502, "connect_failed", UNREACHED + WRONG["authority"][1])
+            (record,) = app.notable.latest(1)
+            assert record["why"].endswith(f"connect_failed ({WRONG['authority'][1]})")
+            assert record["tries"][0]["detail"] == WRONG["authority"][1]
 
 
 async def test_a_server_without_http2(authority: Authority) -> None:
@@ -209,7 +235,7 @@ async def test_the_words_go_when_the_trouble_is_over(authority: Authority, stran
                     assert response.status == 200
                 assert endpoint.trouble == ""
             async with client.get("/") as response:
-                assert (await told(response))[2] == "no endpoint could be reached"
+                assert (await told(response))[2] == UNREACHED + "it takes no connections"
 
 
 @pytest.mark.parametrize("protocol", ["http1", "http2"])
