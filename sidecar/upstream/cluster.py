@@ -272,7 +272,8 @@ class Cluster:
         """The reason why `pick` found nobody."""
         now = self._clock()
         for endpoint in self.endpoints:
-            if endpoint.healthy and endpoint.drained_until <= now and endpoint.breaker.state != CLOSED:
+            heeded = endpoint.healthy or self.panic  # in a panic nobody asks what the checks say
+            if heeded and endpoint.drained_until <= now and endpoint.breaker.state != CLOSED:
                 return Failure.BREAKER_OPEN
         return Failure.NO_ENDPOINT
 

@@ -293,6 +293,20 @@ def test_open_breakers_are_heeded_in_a_panic_too() -> None:
     assert world.cluster.panic
 
 
+def test_in_a_panic_it_is_the_breakers_that_keep_everybody_out() -> None:
+    # Given a panic of unhealthy endpoints
+    world = world_of(2)
+    for endpoint in world.endpoints:
+        world.cluster.set_health(endpoint, False)
+    assert world.cluster.panic
+    # When they fail as well, the answer names their breakers, not the checks that are not heeded
+    world.open_breaker(0)
+    world.open_breaker(1)
+    client = world.request()
+    assert client.got(b"x-sidecar-error") == b"breaker_open"
+    assert client.got(b"x-sidecar-panic") == b"2 of 2 endpoints are out"
+
+
 def test_who_is_called_back_and_fails_does_not_end_the_panic() -> None:
     # Given three of four that are gone, as their checks say
     world = world_of(4, breaker={})
