@@ -115,6 +115,9 @@ class Timeouts(Section):
         0.0, alias="try", description="One try; null = what is left of the request's. Default null."
     )
     idle: Timeout = Field(300.0, description="Streams and bodies: no byte either way; 0 = none. Default 5m.")
+    min_rate: Size = Field(
+        100, description="Bytes a second of an answer whose length is known, over idle; 0 = any. Default 100B."
+    )
     streams: list[Grpc] = Field([], description="gRPC methods that are streams from the start.")
 
 

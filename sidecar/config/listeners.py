@@ -190,6 +190,9 @@ class RouteTimeouts(Section):
     request: GivenTimeout = Field(None, description="The whole exchange, every try included; 0 = none.")
     try_: GivenTimeout = Field(None, alias="try", description="One try; 0 = what is left of the request's.")
     idle: GivenTimeout = Field(None, description="Streams and bodies: no byte either way; 0 = none.")
+    min_rate: Size | None = Field(
+        None, description="Bytes a second of an answer whose length is known, over idle; 0 = any."
+    )
     streams: list[Grpc] | None = Field(None, description="gRPC methods that are streams from the start.")
 
     def over(self, base: Timeouts) -> Timeouts:

@@ -142,6 +142,7 @@ class Attempt:
                 exchange.saw_answer_data(self, data)
             if not exchange.stream.send_data(data, end) and not end:
                 self.stream.pause()
+                exchange.held_up = True
             if end:
                 exchange.wake(self, END)
             return
@@ -234,6 +235,7 @@ class Attempt:
                 self.stream.resume()
             elif not writable:
                 self.stream.pause()
+                exchange.held_up = True
 
     def abandon(self) -> None:
         """Nobody wants the rest of this try."""

@@ -103,6 +103,8 @@ class Route:
     request_timeout: float = 15.0
     try_timeout: float = 0.0
     idle_timeout: float = 300.0
+    # Bytes a second of an answer whose length is known, over an idle timeout; 0 for any.
+    min_rate: int = 100
     hedge: HedgePolicy | None = None
     streams: MethodSet | None = None
     rewrite: Rewrite | None = None

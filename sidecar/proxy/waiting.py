@@ -20,6 +20,8 @@ from sidecar.upstream.cluster import Cluster
 if TYPE_CHECKING:
     from sidecar.proxy.attempt import Attempt
 
+# What is said of an answer that was given up.
+TOO_SLOW = "its answer came slower than timeouts.min_rate"
 # A deadline that is over when it comes in is still told as one.
 _SHORTEST_TIMEOUT = 0.001
 
@@ -32,6 +34,7 @@ class Waiting:
         "_deadline",
         "_deadline_token",
         "_done",
+        "_pace",
         "_running",
         "_timer_token",
         "active_at",
@@ -41,6 +44,7 @@ class Waiting:
         "committed",
         "grpc",
         "head",
+        "held_up",
         "inbox",
         "route",
         "runtime",
@@ -58,6 +62,11 @@ class Waiting:
     # It is a stream of gRPC: no default deadline.
     streaming: bool
     started: float
+    bytes_out: int
+    # Whether the client was behind with the answer since `_pace`: a time, and bytes that had come.
+    # Neither is set before it has to be.
+    held_up: bool
+    _pace: tuple[float, int]
     # When a byte moved last.
     active_at: float
     # The client's own deadline, and the one that bounds the exchange by default.
@@ -158,8 +167,30 @@ class Waiting:
         over = self.client_deadline and now >= self.client_deadline
         if over or not (self.streaming if self.grpc else self.committed):
             self.wake(None, DEADLINE)
+        elif self.committed and self._comes_slowly(now):
+            self.wake(None, IDLE)
         else:
             self._watch_idle(now)
+
+    def _comes_slowly(self, now: float) -> bool:
+        """Whether an answer whose length is known, which is no stream then, came at less than
+        `min_rate` while its client took what there was. Asked when the idle timeout is looked
+        at, about all that came since a look that is so long ago."""
+        attempt, route = self.attempt, self.route
+        if attempt is None or route is None or not route.min_rate or not route.idle_timeout or self.grpc:
+            return False
+        if attempt.head is None or attempt.head.length is None:
+            return False
+        since, seen = getattr(self, "_pace", (0.0, 0))  # neither is set for nearly all answers
+        if since and now - since < route.idle_timeout:
+            return False
+        slow = since and self.bytes_out - seen < route.min_rate * (now - since)
+        if slow and not getattr(self, "held_up", False):
+            attempt.detail = TOO_SLOW
+            return True
+        self._pace = now, self.bytes_out
+        self.held_up = False
+        return False
 
     def _watch_idle(self, now: float) -> None:
         """Look again when nothing may have moved for the idle timeout."""

@@ -17,7 +17,7 @@ def test_a_cluster_with_endpoints_alone_has_the_contracts_defaults() -> None:
         "protocol": "auto",
         "endpoints": [{"address": "a:1", "weight": 1, "zone": "", "priority": 0}],
         "balance": {"policy": "peak_ewma", "key": None, "slow_start": 0},
-        "timeouts": {"connect": "1s", "request": "15s", "try": None, "idle": "5m", "streams": []},
+        "timeouts": {"connect": "1s", "request": "15s", "try": None, "idle": "5m", "min_rate": "100B", "streams": []},
         "retry": {
             "attempts": 3,
             "on": ["unsent", "reset", "timeout", 502, 503, 504],

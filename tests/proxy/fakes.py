@@ -150,7 +150,9 @@ class Upstream:
     def head(self, status: int = 200, headers: Headers | None = None, end: bool = False) -> None:
         with self.world.turn_of():
             self._told_end(end)
-            self.receiver.on_head(ResponseHead(status, headers or []), end)
+            length = get(headers or [], b"content-length")
+            told = ResponseHead(status, headers or [], None if length is None else int(length))
+            self.receiver.on_head(told, end)
 
     def informational(self, status: int) -> None:
         with self.world.turn_of():

@@ -93,6 +93,67 @@ def test_a_body_that_stands_still_is_cut_off(idle: float) -> None:
     world.at_rest()
 
 
+LENGTH = [(b"content-length", b"1000000")]
+
+
+def trickle(world: World, seconds: int, size: int = 1) -> None:
+    """So many bytes each second."""
+    for _ in range(seconds):
+        world.after(1.0)
+        if world.last.was_reset is None:
+            world.last.data(bytes(size))
+
+
+def test_an_answer_of_known_length_comes_at_least_so_fast() -> None:
+    world = World(request_timeout=2.0, idle_timeout=10.0, min_rate=100)
+    client = world.request()
+    attempt: Any = world.last.receiver
+    world.last.head(200, LENGTH)
+    trickle(world, 11, 99)
+    assert client.was_reset is None, "it is compared over a whole idle timeout"
+    trickle(world, 20, 99)
+    assert client.was_reset is Failure.IDLE_TIMEOUT
+    assert world.verdicts(0) == [Verdict.IGNORED]
+    assert attempt.why == "its answer came slower than timeouts.min_rate"
+    world.at_rest()
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "rate"),
+    [
+        (LENGTH, 100, 100),
+        (LENGTH, 1, 0),
+        ([], 1, 100),  # who knows whether it is a stream
+        ([(b"content-type", b"text/event-stream")], 1, 100),
+    ],
+)
+def test_what_comes_as_fast_as_it_has_to_goes_on(fields: Any, size: int, rate: int) -> None:
+    world = World(request_timeout=2.0, idle_timeout=10.0, min_rate=rate)
+    client = world.request()
+    world.last.head(200, fields)
+    trickle(world, 100, size)
+    world.last.data(b"", end=True)
+    assert client.was_reset is None
+    assert len(client.body) == 100 * size
+    world.at_rest()
+
+
+def test_an_answer_that_its_client_takes_slowly_is_not_slow() -> None:
+    world = World(request_timeout=2.0, idle_timeout=10.0, min_rate=100)
+    client = world.request()
+    world.last.head(200, LENGTH)
+    for _ in range(20):
+        client.takes_more = False
+        world.last.data(b"x")
+        world.after(5.0)
+        client.takes()
+    assert client.was_reset is None
+    # When the client takes everything, it is
+    trickle(world, 40)
+    assert client.was_reset is Failure.IDLE_TIMEOUT
+    world.at_rest()
+
+
 def test_without_an_idle_timeout_a_body_may_stand_still() -> None:
     world = World(request_timeout=2.0, idle_timeout=0.0)
     client = world.request()
