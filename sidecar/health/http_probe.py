@@ -1,16 +1,28 @@
-"""Health by HTTP: GET a path, any answer from 200 to 399 is well."""
+"""Health by HTTP: GET a path, any answer from 200 to 399 is well.
 
+The answer is read by the codec that reads the answers to requests, with its limits: what is
+checked is as hostile as what is asked. A client library kept every 1xx head of a flood of them.
+"""
+
+import asyncio
 import os
-import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
+from sidecar.codec import h1
+from sidecar.identity.errors import TEXTS, detail_of, reason_of
 from sidecar.model.address import Address
-from sidecar.wire.lookups import Lookups
+from sidecar.model.head import RequestHead, ResponseHead
+from sidecar.model.headers import Headers
+from sidecar.policy.calm import MAX_INTERIM
+from sidecar.wire.lookups import Lookups, connect_any
+
+_HEADERS: Headers = [
+    (b"user-agent", b"sidecar-health-check"),
+    (b"accept", b"*/*"),
+    (b"connection", b"close"),
+]
 
 
 class HttpProbe:
@@ -19,7 +31,8 @@ class HttpProbe:
 
     `host` is the Host header, by default the endpoint's address. Redirects are
     answers, not followed. With `tls`, which gives the context for the next handshake,
-    the check goes by HTTPS, for `server_name` (default: the endpoint's host).
+    the check goes by HTTPS, for `server_name` (default: the endpoint's host). No proxy
+    from the environment is asked: it may be ourselves.
     """
 
     def __init__(
@@ -31,98 +44,128 @@ class HttpProbe:
         tls: Callable[[], ssl.SSLContext] | None = None,
         server_name: str = "",
     ) -> None:
-        self._path = path
+        self._path = path.encode()
         self._lookups = lookups or Lookups()
+        self._host = host.encode()
         self._tls = tls
-        self._server_name = server_name or None
-        self._headers = {"user-agent": "sidecar-health-check", "accept": "*/*"}
-        if host:
-            self._headers["host"] = host
-        self._session: aiohttp.ClientSession | None = None
-        self._unix: dict[str, aiohttp.ClientSession] = {}
+        self._server_name = server_name
 
     async def ask(self, address: Address) -> str:
         """Empty, or the status or error that speaks against it."""
+        authority = self._host or (b"localhost" if address.unix else str(address).encode())
+        asking = _Asking(RequestHead(b"GET", self._path, authority, _HEADERS))
+        transport = None
         try:
-            async with self._session_for(address).get(
-                self._url(address),
-                headers=self._headers,
-                allow_redirects=False,
-                ssl=self._tls() if self._tls is not None else True,
-                server_hostname=self._server_name if self._tls is not None else None,
-            ) as response:
-                return "" if 200 <= response.status < 400 else f"status {response.status}"
-        except aiohttp.ClientError as error:
+            transport = await self._connect(address, asking)
+            return await asking.answer
+        except OSError as error:  # ssl.SSLError is one
             return _reason(error)
+        finally:
+            asking.answer.cancel()
+            if transport is not None:
+                transport.abort()
 
-    async def close(self) -> None:
-        """Close the sessions."""
-        sessions = [*self._unix.values(), *([self._session] if self._session is not None else [])]
-        self._session = None
-        self._unix.clear()
-        for session in sessions:
-            await session.close()
-
-    def _url(self, address: Address) -> URL:
-        scheme = "https" if self._tls is not None else "http"
-        authority = "localhost" if address.unix else str(address)
-        # Sent as it was written.
-        return URL(f"{scheme}://{authority}{self._path}", encoded=True)
-
-    def _session_for(self, address: Address) -> aiohttp.ClientSession:
+    async def _connect(self, address: Address, asking: "_Asking") -> Any:
+        """The transport of a connection on which the request was sent."""
+        loop = asyncio.get_running_loop()
         if address.unix:
-            session = self._unix.get(address.unix)
-            if session is None:
-                session = self._unix[address.unix] = _session(aiohttp.UnixConnector(address.unix, force_close=True))
-            return session
-        if self._session is None:
-            # Nothing is cached: what is asked is what a new connection would meet.
-            resolver = _Resolver(self._lookups)
-            connector = aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False, resolver=resolver)
-            self._session = _session(connector)
-        return self._session
-
-
-class _Resolver(AbstractResolver):
-    """Names by Lookups, so that one which takes long holds up no other check."""
-
-    def __init__(self, lookups: Lookups) -> None:
-        self._lookups = lookups
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=number,
-                port=port,
-                family=socket.AF_INET6 if ":" in number else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for number in await self._lookups.addresses(host)
-        ]
+            _, opened = await loop.create_unix_connection(_Opened, address.unix)
+        else:
+            opened = await connect_any(_Opened, await self._lookups.addresses(address.host), address.port)
+        transport = opened.transport
+        try:
+            if self._tls is None:
+                transport.set_protocol(asking)
+            else:
+                name = self._server_name or address.host or "localhost"
+                transport = await loop.start_tls(transport, asking, self._tls(), server_hostname=name)
+            if transport is None or opened.ended:
+                raise ConnectionResetError(_ENDED)
+        except BaseException:
+            opened.transport.abort()
+            raise
+        asking.begin(transport)
+        return transport
 
     async def close(self) -> None:
-        """Whoever gave the look-ups closes them."""
+        """Nothing is kept."""
 
 
-def _reason(error: aiohttp.ClientError) -> str:
-    # aiohttp's own words for a failed connection hide which failure it was.
-    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
-        number = error.os_error.errno or 0
-        if number > 0:  # those of name lookups are negative, with texts of their own
-            return os.strerror(number)
-    return str(error) or type(error).__name__
+_ENDED = "it ended the connection before it answered"
 
 
-def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    # The checker bounds the time. No proxy from the environment: it may be ourselves.
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),
-        trust_env=False,
-        auto_decompress=False,
-    )
+class _Opened(asyncio.Protocol):
+    """A connection on which nothing was said yet."""
+
+    transport: Any
+    ended = False
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended = True
+
+
+class _Asking(asyncio.Protocol):
+    """One request; `answer` is "" or what speaks against it."""
+
+    def __init__(self, head: RequestHead) -> None:
+        self._head = head
+        self._decoder = h1.ResponseDecoder(self)
+        self._decoder.expect(head)
+        self._came = 0
+        self._interim = 0
+        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def begin(self, transport: Any) -> None:
+        """Ask."""
+        transport.write(h1.encode_request(self._head, True)[0])
+
+    # From the transport.
+
+    def data_received(self, data: bytes) -> None:
+        if self.answer.done():
+            return
+        self._came += len(data)
+        try:
+            self._decoder.feed(data)
+            if self._came > MAX_INTERIM * h1.MAX_HEAD_BYTES:  # empty lines, for one
+                raise h1.H1Error("no end of what is no answer")
+        except h1.H1Error as error:
+            self._tell(f"it does not answer in HTTP/1.1: {error}")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._tell(_ENDED if error is None else _reason(error))
+        self._decoder.close()
+
+    def _tell(self, said: str) -> None:
+        if not self.answer.done():
+            self.answer.set_result(said)
+
+    # From the decoder.
+
+    def on_informational_head(self, head: ResponseHead) -> None:
+        """A 1xx response: the answer is still to come."""
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise h1.H1Error("too many 1xx responses")
+
+    def on_message_head(self, head: ResponseHead, end: bool) -> None:
+        """The answer."""
+        self._tell("" if 200 <= head.status < 400 else f"status {head.status}")
+
+    def on_message_data(self, data: bytes, end: bool) -> None:
+        """Nobody reads it."""
+
+    def on_message_end(self, trailers: Headers) -> None:
+        """Nor this."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"{TEXTS[reason_of(error)]}: {detail_of(error)}"
+    number = getattr(error, "errno", None) or 0
+    if number > 0:  # those of name lookups are negative, with texts of their own
+        return os.strerror(number)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
