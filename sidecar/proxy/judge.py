@@ -132,8 +132,8 @@ def verdict_of(exchange: "Exchange", attempt: "Attempt") -> Verdict:
         code = grpc.status_number(attempt.trailers)
     elif not exchange.bytes_out:  # trailers-only: the head is all there is
         code = grpc.status_number(head.headers)
-    if code is None and grpc.head_is_grpc(head):
-        code = grpc.UNKNOWN  # the protocol's word for a missing status
+    if code is None:
+        code = grpc.UNKNOWN  # the protocol's word for a missing status, and for what is no gRPC at all
     attempt.code = code
     return classify.of_grpc(code) if code else _SUCCESS
 

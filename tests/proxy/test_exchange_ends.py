@@ -126,6 +126,17 @@ def test_a_cancelled_grpc_call_is_counted_as_cancelled() -> None:
     world.at_rest()
 
 
+@pytest.mark.parametrize("kind", [b"application/grpc", b"text/html"])
+def test_a_grpc_call_without_a_status_is_counted_as_its_client_sees_it(kind: bytes) -> None:
+    """UNKNOWN: also where a page came that is no gRPC, as from a wrong port."""
+    world = World()
+    client = world.request("POST", "/pkg.S/M", headers=[(b"content-type", b"application/grpc")], protocol="http2")
+    world.last.head(200, [(b"content-type", kind)])
+    world.last.data(b"<html>", end=True)
+    assert client.body == b"<html>"
+    assert (world.ended["status"], world.ended["code"]) == (200, 2)
+
+
 def test_each_request_is_counted_once_by_what_the_client_got() -> None:
     world = World()
     world.request()
