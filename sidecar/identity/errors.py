@@ -20,6 +20,8 @@ TEXTS: Final = {
     "peer_unknown_ca": "it does not trust the authority of our certificate",
     "peer_no_certificate": "it asks for a client certificate",
     "peer_bad_certificate": "it does not accept our certificate",
+    "peer_unknown_name": "it has no certificate for the name that it was asked for",
+    "peer_no_protocol": "it speaks no protocol that it was offered",
     "peer_refused": "it refused the TLS handshake",
     "peer_protocol_version": "it speaks no TLS version from 1.2 on",
     "protocol_version": "it speaks no TLS version from 1.2 on",
@@ -63,6 +65,7 @@ _REASONS: Final = {
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "no_shared_cipher",
     "NO_SUITABLE_KEY_SHARE": "no_shared_cipher",
     "UNEXPECTED_EOF_WHILE_READING": "closed",
+    "TLSV1_UNRECOGNIZED_NAME": "peer_unknown_name",  # an alert too, by another name
 }
 
 # Alerts of the peer (RFC 8446 6.2), by the end of OpenSSL's names for them.
@@ -77,6 +80,8 @@ _ALERTS: Final = {
     "ACCESS_DENIED": "peer_bad_certificate",
     "DECRYPT_ERROR": "peer_bad_certificate",
     "PROTOCOL_VERSION": "peer_protocol_version",
+    "NO_APPLICATION_PROTOCOL": "peer_no_protocol",
+    "UNRECOGNIZED_NAME": "peer_unknown_name",
 }
 
 

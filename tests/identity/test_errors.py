@@ -40,6 +40,8 @@ def ssl_error(reason: str) -> ssl.SSLError:
         ("SSLV3_ALERT_BAD_CERTIFICATE", "peer_bad_certificate"),
         ("SSLV3_ALERT_HANDSHAKE_FAILURE", "peer_refused"),
         ("TLSV1_ALERT_PROTOCOL_VERSION", "peer_protocol_version"),
+        ("TLSV1_UNRECOGNIZED_NAME", "peer_unknown_name"),
+        ("TLSV1_ALERT_NO_APPLICATION_PROTOCOL", "peer_no_protocol"),
         ("TLSV1_ALERT_SOMETHING_NEW", "peer_refused"),
         ("SOMETHING_ELSE", "other"),
     ],
