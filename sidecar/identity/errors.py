@@ -33,6 +33,10 @@ TEXTS: Final = {
     "other": "the TLS handshake failed",
 }
 REASONS: Final = tuple(TEXTS)
+# What a server says that has looked at our certificate, and before that at nothing that we asked.
+OF_OUR_CERTIFICATE: Final = frozenset(
+    ("peer_expired", "peer_unknown_ca", "peer_no_certificate", "peer_bad_certificate")
+)
 SIDES: Final = ("downstream", "upstream")
 
 # X509_V_ERR_* of openssl/x509_vfy.h.

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from sidecar.identity.errors import HandshakeError
+from sidecar.identity.errors import OF_OUR_CERTIFICATE, HandshakeError, reason_of
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.last_words import last_words
 from sidecar.wire.portion import read_in_portions
@@ -30,7 +30,7 @@ class TruncatedError(ConnectionError):
 
 
 class RefusedError(ConnectionError):
-    """The server ended the handshake after we had: it has read nothing of what we sent."""
+    """The server ended the handshake, for our certificate, after we had: it has read nothing of what we sent."""
 
 
 class TlsLayer(asyncio.Protocol):
@@ -53,6 +53,7 @@ class TlsLayer(asyncio.Protocol):
         "_half_open",
         "_heard",
         "_incoming",
+        "_judged_late",
         "_on_failed",
         "_on_gone",
         "_on_open",
@@ -80,6 +81,7 @@ class TlsLayer(asyncio.Protocol):
     ) -> None:
         self._runtime = runtime
         self._client = server_name is not None
+        self._judged_late = False  # whether the server looks at our certificate when we are open
         self._on_open = on_open
         self._on_failed = on_failed
         self._on_gone = on_gone
@@ -175,6 +177,7 @@ class TlsLayer(asyncio.Protocol):
             self._refuse(error)
             return
         self._runtime.timers.cancel(self._token)
+        self._judged_late = self._client and self._tls.version() == "TLSv1.3"
         self._open = True
         self._send()
         self._on_open(self)
@@ -242,12 +245,12 @@ class TlsLayer(asyncio.Protocol):
         """An alert, or bytes that are no TLS."""
         self._error = error
         self._deaf = True
-        if not self._heard and self._client:
-            # RFC 8446 4.4.2.4, 6.2: a server that does not like our certificate says so
-            # when the handshake is over for us.
-            self._error = RefusedError(*error.args)
-            self._on_failed(self, error)
-        elif not self._heard and "_ALERT_" in (error.reason or ""):
+        if not self._heard and "_ALERT_" in (error.reason or ""):
+            if self._judged_late and reason_of(error) in OF_OUR_CERTIFICATE:
+                # RFC 8446 4.4.2.4, 6.2: a server that does not like our certificate says so when the
+                # handshake is over for us. Another alert may come from one that has done what it was
+                # asked, and so may bytes that are no TLS: that must not be sent again.
+                self._error = RefusedError(*error.args)
             self._on_failed(self, error)  # and there are clients that look at ours only then
         self._closing = True
         if self._raw is not None:

@@ -1,7 +1,9 @@
 """TLS to endpoints: whom we trust, and what our clients are told when that fails."""
 
 import asyncio
+import socket
 import ssl
+import threading
 from typing import Any
 
 import aiohttp
@@ -119,6 +121,55 @@ async def test_a_server_that_does_not_accept_our_certificate(
         ):
             assert await told(response) == (502, "connect_failed", UNREACHED + words)
             assert counted(app, "upstream") == {reason: 3}
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("how", ["nonsense", "an alert"])
+async def test_what_a_server_has_read_is_not_sent_again_for_what_its_tls_says_then(
+    authority: Authority, version: ssl.TLSVersion, how: str
+) -> None:
+    """Only an alert about our certificate means that it has read nothing: it may have done what it was asked."""
+    context = authority.issue(NAME).as_server(alpn=["http/1.1"])
+    context.minimum_version = context.maximum_version = version
+    ran: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_side=True)
+            asked = b""
+            with sock:
+                while b"\r\n\r\n" not in asked:
+                    try:
+                        asked += tls.read(65536)
+                    except ssl.SSLWantReadError:
+                        sock.sendall(outgoing.read())
+                        incoming.write(sock.recv(65536))
+                ran.append(asked.partition(b" ")[0])
+                nonsense = b"\x17\x03\x03\x00\x20" + bytes(32)
+                if how == "an alert":  # encrypted: what OpenSSL says of nonsense
+                    incoming.write(nonsense)
+                    with pytest.raises(ssl.SSLError):
+                        tls.read(1)
+                    nonsense = outgoing.read()
+                sock.sendall(nonsense)
+                while sock.recv(65536):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        text = yaml(f"127.0.0.1:{listener.getsockname()[1]}", cluster_tls(authority))
+        async with running(text) as app, session(app) as client, client.post("/pay") as response:
+            assert await told(response) == (502, "reset", "the endpoint went away before it answered")
+            assert response.headers["x-sidecar-retry-skipped"] == "not_idempotent"
+        listener.shutdown(socket.SHUT_RDWR)  # wakes accept
+        thread.join(10)
+        assert ran == [b"POST"]
 
 
 async def test_one_endpoint_that_refuses_us_costs_nobody_an_answer(authority: Authority, stranger: Authority) -> None:
