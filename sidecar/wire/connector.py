@@ -13,8 +13,8 @@ from sidecar.proxy.runtime import Runtime
 from sidecar.wire.destinations import ForbiddenError, permitted
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h2_client import H2ClientConnection
-from sidecar.wire.portion import read_all_in_portions
 from sidecar.wire.lookups import Lookups, connect_any
+from sidecar.wire.portion import read_all_in_portions
 from sidecar.wire.tls import ClientTls
 from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelClientConnection
