@@ -138,13 +138,17 @@ def test_what_comes_as_fast_as_it_has_to_goes_on(fields: Any, size: int, rate: i
     world.at_rest()
 
 
-def test_an_answer_that_its_client_takes_slowly_is_not_slow() -> None:
+@pytest.mark.parametrize("written_later", [False, True])
+def test_an_answer_that_its_client_takes_slowly_is_not_slow(written_later: bool) -> None:
     world = World(request_timeout=2.0, idle_timeout=10.0, min_rate=100)
     client = world.request()
     world.last.head(200, LENGTH)
     for _ in range(20):
-        client.takes_more = False
+        client.takes_more = written_later
         world.last.data(b"x")
+        if written_later:
+            assert client.receiver is not None
+            client.receiver.on_full()
         world.after(5.0)
         client.takes()
     assert client.was_reset is None
