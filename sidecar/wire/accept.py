@@ -132,6 +132,9 @@ class Acceptor:
                 self._places.failed(error)
                 self._wait()
                 return
+            except Exception:  # a bug, which would be met again at once, and again
+                self._wait()
+                raise
         self._pause = 0.0
         self._burst = min(_BURST, self._burst * 2)
 

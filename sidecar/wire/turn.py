@@ -72,6 +72,7 @@ class Turn:
         "_at_end",
         "_clock",
         "_dirty",
+        "_failed",
         "_loop",
         "_scheduled",
         "bulky",
@@ -95,6 +96,7 @@ class Turn:
         self.rest = Rest(self, clock)
         self._scheduled = False
         self._dirty: list[Flushable] = []
+        self._failed: list[Flushable] = []  # whose flush raised, in this turn or those behind it
         self._at_end: list[TurnEnd] = []
 
     def begin(self) -> None:
@@ -131,7 +133,21 @@ class Turn:
                 try:
                     connection.flush()
                 except Exception as error:
-                    crashed(connection, error, self._loop)
+                    self._flush_failed(connection, error)
+
+    def _flush_failed(self, connection: Flushable, error: Exception) -> None:
+        """What a connection says about its bug is written. Should that fail again, it would
+        for ever, and nobody else would have a turn: then it is given up."""
+        again = connection in self._failed
+        if not self._failed:
+            self._loop.call_soon(self._failed.clear)
+        self._failed.append(connection)
+        crashed(connection, error, self._loop)
+        if again:
+            if connection.dirty:
+                self._dirty.remove(connection)
+            connection.dirty = True  # and is not marked any more
+            give_up(connection, self._loop)
 
     def mark(self, connection: Flushable) -> None:
         """Have `connection.flush()` called at the end of this turn. The caller has
@@ -190,3 +206,12 @@ def crashed(one: Any, error: Exception, loop: asyncio.AbstractEventLoop) -> None
     except Exception as again:
         loop.call_exception_handler({"message": "a bug, in dealing with another", "exception": again})
     loop.call_exception_handler({"message": f"a bug in {type(one).__name__}", "exception": error})
+
+
+def give_up(connection: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Break a connection off that cannot even say why."""
+    try:
+        abort = getattr(connection, "abort", None) or connection.transport.abort
+        abort()
+    except Exception as error:
+        loop.call_exception_handler({"message": f"a bug in {type(connection).__name__}", "exception": error})

@@ -32,6 +32,7 @@ from sidecar.upstream.balance.peak_ewma import PeakEwma
 from sidecar.upstream.pool import H1Pool, H2Pool
 from sidecar.wire import h2_client, h2_server, h2_stream
 from sidecar.wire.connector import Connector
+from sidecar.wire.h1_answer import Answering
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h1_server import H1ServerConnection
 from sidecar.wire.h2_stream import H2ClientStream, H2ServerStream
@@ -222,6 +223,33 @@ async def test_it_is_a_500_and_an_internal(owner: Any, name: str, path: str) -> 
             assert await two.http("GET", path, None) == "500 internal"
             bug.armed = True
             assert await two.rpc() == "INTERNAL"
+
+
+@pytest.mark.parametrize(("owner", "name"), [(H1ServerConnection, "flush"), (Answering, "_finish_writing")])
+async def test_a_bug_that_stays_costs_its_connection(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To write what it says about its bug meets the bug again: that must not go on for ever."""
+    real = getattr(owner, name)
+
+    def fails(connection: Any) -> Any:
+        if connection._head is not None and connection._head.path == b"/bytes/8":
+            raise BugError(name)
+        return real(connection)
+
+    async with pair() as two:
+        assert await two.http("GET", "/bytes/9", None) == "200"
+        stream = two.channel.stream_stream(f"/{SERVICE}/Bidi")()
+        monkeypatch.setattr(owner, name, fails)
+        # When a request meets it that is the last one of its connection
+        two.client.headers["connection"] = "close"
+        seen = await asyncio.wait_for(two.http("GET", "/bytes/8", None), 10)
+        # Then it is broken off, or its answer was written before
+        assert seen == "broken" if name == "flush" else seen in ("broken", "200")
+        assert 1 <= two.app.runtime.internal_errors <= 4
+        # And others go on
+        await _say(stream, b"and on")
+        assert await two.http("GET", "/bytes/9", None) == "200"
+        await stream.done_writing()
+        await eventually(lambda: two.app.runtime.in_flight == 0, "nothing is under way")
 
 
 async def test_a_deadline_that_fails_ends_its_request() -> None:

@@ -170,6 +170,45 @@ def test_one_that_fails_does_not_lose_the_others(turn: Turn, loop: FakeLoop) -> 
     assert log == ["one", "two"]
 
 
+class Stubborn(Broken):
+    """Says something about its bug, which meets it again."""
+
+    aborted = 0
+
+    def on_crash(self, error: Exception) -> None:
+        self._log.append(str(error))
+        self.say()
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+@pytest.mark.parametrize("bulky", [False, True])
+def test_who_cannot_be_flushed_is_given_up(turn: Turn, loop: FakeLoop, bulky: bool) -> None:
+    log: list[str] = []
+    stubborn, other = Stubborn(turn, "stubborn", log), Connection(turn, "other", log)
+    turn.begin()
+    turn.bulky = bulky
+    stubborn.say()
+    other.say()
+    turn.end()
+    # It was tried twice, and others had their turn
+    assert sorted(log) == ["flush", "flush", "other"]
+    assert stubborn.aborted == 1
+    # And it is not asked any more
+    turn.begin()
+    stubborn.say()
+    turn.end()
+    assert sorted(log) == ["flush", "flush", "other"]
+    loop.run()
+    # Nor does it spoil what comes later
+    second = Stubborn(turn, "second", log)
+    turn.begin()
+    second.say()
+    turn.end()
+    assert second.aborted == 1
+
+
 def test_now_is_the_time_at_which_the_outermost_turn_began(turn: Turn, clock: FakeClock) -> None:
     clock.advance(1)
     turn.begin()
