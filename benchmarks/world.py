@@ -39,6 +39,10 @@ class Transport:
         """The peer's address alone is known."""
         return ("127.0.0.1", 40000) if name == "peername" else None
 
+    def get_protocol(self) -> Any:
+        """Who is told."""
+        return self.protocol
+
     def set_protocol(self, protocol: Any) -> None:
         """Another one takes over."""
         self.protocol = protocol

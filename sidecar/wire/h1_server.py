@@ -68,13 +68,12 @@ class H1ServerConnection(Answering):
         """Bytes from the client."""
         turn = self.turn
         turn.begin()
+        if len(data) >= BULK:
+            turn.bulky = True
+            self.runtime.growth.took(len(data))
         try:
             if not self._deaf:
                 self._decoder.feed(data)
-            if len(data) >= BULK:
-                turn.bulky = True
-                if self.runtime.growth.took(len(data)):
-                    self.give_up_head()
         except h1.H1Error as error:
             self._refuse(error)
         except Exception as error:  # a bug of ours ends this connection, not the process
@@ -216,6 +215,8 @@ class H1ServerConnection(Answering):
     def _refuse(self, error: h1.H1Error) -> None:
         """The client's bytes are wrong: say so if an answer is still possible, and close."""
         self._deaf = True
+        if error.status == 503:
+            self._decoder.close()  # nobody waits for the rest, nor is what was read kept
         if self._close_after and not self._waiting:
             return  # the last answer was given: nobody waits for another word
         if self._queue or (self._waiting and self._request_ended):
@@ -280,8 +281,7 @@ class H1ServerConnection(Answering):
     def give_up_head(self) -> None:
         """There is no memory for what is read of a head: the client is told, and it is let go."""
         if self._decoder.in_head and not self._deaf:
-            self._refuse(h1.H1Error("the sidecar is short of memory", 503))
-            self._decoder.close()
+            self._refuse(h1.H1Error(h1.NO_MEMORY, 503))
 
     def abort(self) -> None:
         """Give up whatever is under way."""

@@ -47,6 +47,7 @@ class Watched(Paced):
         self._pace = pace
         self._progress = Progress()
         self._decoder = h1.RequestDecoder(self)
+        self._decoder.growth = runtime.growth
         # Heads, data and ends of pipelined requests, as the decoder told them.
         self._queue: deque[tuple[str, Any, bool]] = deque()
         self._head: RequestHead | None = None

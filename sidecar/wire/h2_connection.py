@@ -101,10 +101,7 @@ class H2Connection(Guarded):
                 self._be_careful()
             turn.bulky = True
             self._large += 2
-            if self.runtime.growth.took(len(data)) and not self.streams:
-                # No memory for a head, and nothing is under way that this would break off.
-                self.runtime.places.refused["pressure"] += 1
-                self.abort()
+            if self._too_much(len(data)):
                 turn.end()
                 return
             if self._dense:

@@ -60,6 +60,7 @@ class Guarded(asyncio.Protocol):
         "_held",
         "_ignored",
         "_large",
+        "_let_go",
         "_piece",
         "_silent",
         "_unread",
@@ -96,6 +97,7 @@ class Guarded(asyncio.Protocol):
         self._dense = True  # whether a large read may make much work; nobody knows yet
         # Whether this read may hold a large header list. Odd when the one before it made no event.
         self._large = 0
+        self._let_go = False  # there was no memory for it
         self._silent = 0  # bytes without an event, but for what was forgiven
         self._cut = False  # whether the last piece ended within a frame, as far as one can tell
         self._wary_until = 0.0  # the turn's time up to which every read is looked at
@@ -148,6 +150,21 @@ class Guarded(asyncio.Protocol):
             self.give_up(ErrorCode.ENHANCE_YOUR_CALM, "useless_frames")
         elif self._silent > _WARY * _SILENT_BYTES:
             self._beware()
+        self._too_much(size)
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        raise NotImplementedError
+
+    def _too_much(self, size: int) -> bool:
+        """There is no memory for a head, and nothing is under way that this would break off."""
+        if not self.runtime.growth.took(size) or self.streams:
+            return False
+        if not self._let_go:  # what was read before it was cut is told in pieces
+            self._let_go = True
+            self.runtime.places.refused["pressure"] += 1
+            self.abort()
         return True
 
     def _forgive(self) -> None:

@@ -90,6 +90,20 @@ def test_out_of_anything_it_asks_once_and_waits_longer_and_longer(number: int) -
     assert sum(short.places.errors.values()) == 8
 
 
+def test_a_bug_is_not_met_again_at_once() -> None:
+    short = Short()
+
+    def fails() -> tuple[int, Any]:
+        raise RuntimeError("a bug")
+
+    short.socket._accept = fails  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        short.readable()
+    assert not short.loop.readers
+    assert short.loop.fire() == 0.05
+    assert short.socket in short.loop.readers
+
+
 def test_growth_hears_of_each_client() -> None:
     """A thousand connections at once are memory, too."""
     clients = []

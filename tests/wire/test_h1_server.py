@@ -623,13 +623,14 @@ def test_a_request_of_which_a_part_was_read_is_still_answered(client: Downstream
     assert client.transport.closing
 
 
-def test_a_head_for_which_there_is_no_memory_is_given_up(client: Downstream) -> None:
+@pytest.mark.parametrize("size", [0, 20_000])
+def test_a_head_for_which_there_is_no_memory_is_given_up(client: Downstream, size: int) -> None:
     client.runtime.growth.short = True
     # A whole request is for who admits requests
     assert client.say(get(b"/", b"X: " + b"x" * 20_000 + b"\r\n")) == b""
     client.answer(b"abc")
     # A part of one is not waited for
-    answer = client.say(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000)
+    answer = client.say(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * size)
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"x-sidecar-error: overloaded\r\n" in answer
     assert client.runtime.refusals == [503]

@@ -777,7 +777,8 @@ def test_the_head_of_a_first_request_may_come_with_the_preface() -> None:
     assert transport.writes == 1
 
 
-def test_a_large_head_for_which_there_is_no_memory_ends_the_connection_unless_others_are_on_it() -> None:
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_a_large_head_for_which_there_is_no_memory_ends_the_connection_unless_others_are_on_it(size: int) -> None:
     large = [*REQUEST, *((b"x-%d" % number, b"x" * 1000) for number in range(20))]
     for others, aborted in ((1, False), (0, True)):
         down = Downstream()
@@ -785,7 +786,9 @@ def test_a_large_head_for_which_there_is_no_memory_ends_the_connection_unless_ot
             down.serve()
         down.runtime.growth.short = True
         down.ask(large)
-        down.connection.data_received(down.peer.data_to_send())
+        sent = down.peer.data_to_send()
+        for at in range(0, len(sent), size):
+            down.connection.data_received(sent[at : at + size])
         assert down.transport.aborted == aborted
-        assert len(down.begun) == (0 if aborted else 2)
+        assert len(down.begun) == (0 if aborted and size > len(sent) else 1 + others)
         assert down.runtime.places.refused["pressure"] == int(aborted)

@@ -8,6 +8,7 @@ A decoder is given a Sink and tells it of messages while `feed` runs. Once `feed
 has raised H1Error the connection is finished. The only importer of httptools.
 """
 
+from sidecar.codec.h1.decoder import NO_MEMORY
 from sidecar.codec.h1.encoding import encode_request, encode_response, encode_trailers
 from sidecar.codec.h1.limits import MAX_EXTENSION_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, MAX_LINE_BYTES, H1Error
 from sidecar.codec.h1.requests import RequestDecoder
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_FIELDS",
     "MAX_HEAD_BYTES",
     "MAX_LINE_BYTES",
+    "NO_MEMORY",
     "H1Error",
     "RequestDecoder",
     "ResponseDecoder",

@@ -24,6 +24,7 @@ PARSED, SPLIT, COUNTED, CHUNKED, RAW, HELD, OVER = range(7)
 STOPPED: Final = 7
 
 END: Final = b"\r\n\r\n"
+NO_MEMORY: Final = "the sidecar is short of memory"
 
 # What may stand before a head (RFC 9112 2.2), or at least llhttp lets it.
 _BLANK: Final = re.compile(rb"[\r\n]*")
@@ -56,6 +57,7 @@ class Decoder:
         "_remaining",
         "_sink",
         "_tail",
+        "growth",
         "keep_alive",
     )
 
@@ -76,6 +78,8 @@ class Decoder:
         self._remaining = 0  # of a fixed-length body; -1 when nobody knows
         self._mode = PARSED
         self.keep_alive = True
+        # Who counts what heads that are not whole take; see sidecar.policy.growth.
+        self.growth: Any = None
         self._new_parser()
 
     def close(self) -> None:
@@ -127,6 +131,8 @@ class Decoder:
                 self._fed = len(data) - begin
             if self._fed > MAX_HEAD_BYTES:
                 raise H1Error("header fields are too large", 431)
+            if self.growth is not None and self.growth.took(len(data)):
+                raise H1Error(NO_MEMORY, 503)
             self._mode = SPLIT
             self._tail = data[-3:]
             self._read = self._read[begin : self._read.find(b"\n", begin) + 1 or None]
