@@ -187,7 +187,7 @@ class Attempt:
         self.failure = failure
         if failure is Failure.CONNECT_FAILED:
             self.detail = self.endpoint.trouble
-        elif failure is Failure.PROTOCOL and stream is not None:
+        elif failure in (Failure.PROTOCOL, Failure.RESET) and stream is not None:
             self.detail = stream.trouble
         self.exchange.wake(self, FAILED)
 

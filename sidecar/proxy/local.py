@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
 
 # What the last endpoint may have more to say of.
-_OF_ENDPOINTS = (Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT, Failure.PROTOCOL)
+_OF_ENDPOINTS = (Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT, Failure.PROTOCOL, Failure.RESET)
 
 
 def send_failure(exchange: "Exchange", failure: Failure) -> None:

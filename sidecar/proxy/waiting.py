@@ -63,6 +63,7 @@ class Waiting:
     streaming: bool
     started: float
     bytes_out: int
+    request_ended: bool
     # Whether the client was behind with the answer since `_pace`: a time, and bytes that had come.
     # Neither is set before it has to be.
     held_up: bool
@@ -185,7 +186,8 @@ class Waiting:
         if since and now - since < route.idle_timeout:
             return False
         slow = since and self.bytes_out - seen < route.min_rate * (now - since)
-        if slow and not getattr(self, "held_up", False):
+        # An answer may wait for what its client still sends.
+        if slow and self.request_ended and not getattr(self, "held_up", False):
             attempt.detail = TOO_SLOW
             return True
         self._pace = now, self.bytes_out

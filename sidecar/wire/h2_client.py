@@ -283,6 +283,7 @@ class H2ClientConnection(H2Connection):
             stream = self.streams.pop(event.stream_id, None)
             if stream is not None:
                 self._release_slot()
+                self.trouble = f"it reset the stream: {_named(event.error_code)}"
                 self._stream_closed(stream, upstream_failure(event.error_code, stream.answered))
             else:
                 self.spend("rapid_reset")  # of a stream that has ended: one for each is honest
@@ -302,7 +303,7 @@ class H2ClientConnection(H2Connection):
         elif kind is ConnectionClosed:
             if event.error_code and not self.draining:
                 self._failure = Failure.PROTOCOL  # it was us who ended it
-                self.trouble = _named(event.error_code)
+                self.trouble = _named(event.error_code) if event.error_code else ""
                 self._gone_wrong(event)
             self._ending = True
             if not self.dirty:
@@ -352,7 +353,7 @@ class H2ClientConnection(H2Connection):
             return Failure.HEADERS_TOO_LARGE
         if event.error_code == ErrorCode.REFUSED_STREAM:
             return Failure.REFUSED  # above the last stream of a GOAWAY
-        self.trouble = _named(event.error_code)
+        self.trouble = _named(event.error_code) if event.error_code else ""
         return Failure.PROTOCOL if event.error_code else Failure.RESET
 
     def _stream_closed(self, stream: H2ClientStream, failure: Failure) -> None:
@@ -431,6 +432,8 @@ class H2ClientConnection(H2Connection):
 
     def _lose_streams(self) -> None:
         stillborn, self._stillborn = self._stillborn, []
+        if self._failure is Failure.RESET:
+            self.trouble = ""  # that was of another stream
         given = [stream for number, stream in self.streams.items() if number <= self._given]
         unsent = [stream for number, stream in self.streams.items() if number > self._given]
         self.streams.clear()

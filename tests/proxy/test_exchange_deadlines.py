@@ -138,6 +138,18 @@ def test_what_comes_as_fast_as_it_has_to_goes_on(fields: Any, size: int, rate: i
     world.at_rest()
 
 
+def test_an_answer_that_comes_as_its_request_does_is_not_slow() -> None:
+    world = World(request_timeout=2.0, idle_timeout=10.0, min_rate=100)
+    client = world.request("PUT", body=b"x", end=False)
+    world.last.head(200, LENGTH)
+    trickle(world, 50)
+    assert client.was_reset is None
+    client.sends(b"", end=True)
+    trickle(world, 30)
+    assert client.was_reset is Failure.IDLE_TIMEOUT
+    world.at_rest()
+
+
 @pytest.mark.parametrize("written_later", [False, True])
 def test_an_answer_that_its_client_takes_slowly_is_not_slow(written_later: bool) -> None:
     world = World(request_timeout=2.0, idle_timeout=10.0, min_rate=100)

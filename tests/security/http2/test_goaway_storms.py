@@ -134,7 +134,14 @@ async def test_what_was_wrong_is_told() -> None:
             await peer.send(f.ping() * 20_000)
             await peer.until_closed()
 
+    async def resets(peer: Peer) -> None:
+        await greeted(peer)
+        if stream := await first_request(peer):
+            await peer.send(f.reset(stream, f.INTERNAL_ERROR))
+            await peer.until_closed()
+
     for serve, words in (
+        (resets, "the endpoint went away before it answered: it reset the stream: INTERNAL_ERROR"),
         (allows_none, "no endpoint could be reached: it allows no streams"),
         (pushes, "the endpoint's answer broke the protocol: PROTOCOL_ERROR"),
         (resets_badly, "the endpoint's answer broke the protocol: PROTOCOL_ERROR"),
