@@ -155,7 +155,10 @@ async def _on_a_thread(host: str) -> list[Any]:
         except RuntimeError:
             return  # the loop has ended meanwhile
 
-    threading.Thread(target=ask, name=f"look-up of {host}", daemon=True).start()
+    try:
+        threading.Thread(target=ask, name=f"look-up of {host}", daemon=True).start()
+    except RuntimeError as error:  # as many as the control group allows
+        raise OSError(errno.ENOMEM, "no thread to look a name up on") from error
     return await answer
 
 

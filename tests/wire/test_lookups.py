@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from sidecar.policy.places import EXHAUSTED
 from sidecar.wire.lookups import Lookups, connect_any
 
 WITHIN = 20.0
@@ -106,6 +107,16 @@ async def test_who_closes_waits_for_nothing(resolver: Resolver) -> None:
     lookups.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_without_a_thread_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(OSError, match="no thread") as told:
+        await Lookups().addresses("any.test")
+    assert told.value.errno in EXHAUSTED
 
 
 def test_a_process_ends_while_names_are_looked_up() -> None:
