@@ -181,8 +181,11 @@ class Watch:
         now = self._runtime.clock()
         short = self._runtime.readings.pressure["memory"] >= _PLENTY
         if now - self._looked_at_memory >= _GROWTH_SECONDS[short]:
-            self._look_at_memory(policy, state, now)
-            self._step(state)
+            try:
+                self._look_at_memory(policy, state, now)
+                self._step(state)
+            except Exception as error:  # who takes memory does not expect one
+                self._runtime.on_crash(error)
 
     def _step(self, state: _State) -> None:
         level = max(state.lag.level, state.memory.level)

@@ -245,6 +245,17 @@ def test_memory_is_looked_at_when_much_was_taken() -> None:
     assert not process.runtime.growth.took(4 * MIB)
 
 
+def test_a_bug_in_looking_is_none_of_who_took() -> None:
+    process = Process()
+    process.watch.configure(OverloadPolicy(memory_limit=200 * MIB))
+    crashes: list[BaseException] = []
+    process.runtime.on_crash = crashes.append
+    del process.own
+    process.clock.advance(1.0)
+    assert not process.runtime.growth.took(4 * MIB)
+    assert [type(error) for error in crashes] == [AttributeError]
+
+
 def test_growth_is_nothing_where_there_is_no_limit() -> None:
     process = Process()
     process.own = 1 << 50
