@@ -65,7 +65,7 @@ class Stream(Protocol):
     # Whether something was read that is told in the next turns, perhaps of this stream. If
     # so, `tell_later(waiting)` has `waiting.on_turn_end()` called behind it.
     unread: bool
-    # Upstream: what was wrong with the answer, in words for clients, when `on_reset` tells of it.
+    # Upstream: what was wrong with the answer, in a few words, when `on_reset` tells of it.
     trouble: str
 
     def send_head(self, head: Any, end: bool) -> None:

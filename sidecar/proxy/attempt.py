@@ -204,7 +204,7 @@ class Attempt:
 
     @property
     def why(self) -> str:
-        """More of why there was no stream, or no answer, in words for clients; "" where nothing is known."""
+        """More of why there was no stream, or no answer, in a few words; "" where nothing is known."""
         found: str = getattr(self, "detail", "")  # unset where nothing went wrong, nearly always
         return found
 

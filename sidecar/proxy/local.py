@@ -13,8 +13,9 @@ from sidecar.proxy.runtime import Runtime
 if TYPE_CHECKING:
     from sidecar.proxy.exchange import Exchange
 
-# What the last endpoint may have more to say of.
-_OF_ENDPOINTS = (Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT, Failure.PROTOCOL, Failure.RESET)
+# What the client is told more of. How an answer broke the protocol depends on how it was cut into
+# reads, and what clients see must not: /api/requests has it.
+_OF_ENDPOINTS = (Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT)
 
 
 def send_failure(exchange: "Exchange", failure: Failure) -> None:

@@ -82,7 +82,7 @@ class H1ClientConnection(Paced):
         self.write_paused = False
         self.used = 0
         self.idle_since = 0.0
-        self.trouble = ""  # what is wrong with its answer, in words for clients
+        self.trouble = ""  # what is wrong with its answer, in a few words
         self.idle_hint = 0  # what the server said of its idle timeout, in seconds, or 0
         self._decoder = h1.ResponseDecoder(self)
         self._out: list[bytes] = []

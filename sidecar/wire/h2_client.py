@@ -90,7 +90,7 @@ class H2ClientConnection(H2Connection):
         super().__init__(runtime, client_connection(), peer_opens=False, preface=0)
         self.owner = owner
         self.open_streams = 0
-        self.trouble = ""  # what was wrong last with what the server sent, in words for clients
+        self.trouble = ""  # what was wrong last with what the server sent, in a few words
         self.idle_since = 0.0  # when its last stream ended, for the pool
         self.limit = ASSUMED_STREAMS
         self._announced = False  # whether the peer's first SETTINGS came

@@ -1,7 +1,6 @@
 """Hostile HTTP/1.1 servers: the client gets one answer or an error, and nobody gets another's."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -21,8 +20,8 @@ listeners:
     routes: [{to: web}]
 """
 WITHIN = 10.0
-# What an endpoint says that does not speak HTTP/1.1, or breaks it: what the client is told of it.
-TOLD = {
+# What an endpoint says that does not speak HTTP/1.1, or breaks it: what is noted of it.
+NOTED = {
     "a TLS alert": (b"\x15\x03\x01\x00\x02\x02\x46", "it speaks TLS"),
     "SETTINGS of HTTP/2": (bytes.fromhex("000006040000000000000300000064"), "it speaks HTTP/2"),
     "two lengths": (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nokk", "Content-Length"),
@@ -61,14 +60,13 @@ async def test_one_answer_or_an_error(case: Hostile, ask: Ask) -> None:
         assert len(server.connections) == (1 if case.kept else 2)
 
 
-@pytest.mark.parametrize("case", TOLD)
-async def test_what_was_wrong_with_the_answer_is_told(case: str) -> None:
-    said, words = TOLD[case]
+@pytest.mark.parametrize("case", NOTED)
+async def test_what_was_wrong_with_the_answer_is_noted(case: str) -> None:
+    said, words = NOTED[case]
     async with scripted(Script(said)) as server, running(CONFIG % server.port) as app:
         answer = await over_http1(app.address("in").port, b"GET")
         assert answer.status == 502
-        message = json.loads(answer.body or b"")["message"]
-        assert message.startswith("the endpoint's answer broke the protocol: ")
-        assert words in message
         (record,) = app.notable.latest(1)
-        assert f"protocol_error ({message.partition(': ')[2]})" in record["why"]
+        assert record["tries"][0]["failure"] == "protocol_error"
+        assert words in record["tries"][0]["detail"]
+        assert f"protocol_error ({record['tries'][0]['detail']})" in record["why"]
