@@ -122,7 +122,7 @@ class App:
         self._timers = Timers(loop, turn, time.monotonic)
         self._connector = Connector(loop)
         self.runtime = turn.load = Runtime(turn, self._timers, time.monotonic, self._rng, Snapshot())
-        self.runtime.crowd.on_begin += [self._connector.read_little, self.listeners.read_little]
+        self.runtime.crowd.on_change += [self._connector.adapt_to_crowd, self.listeners.adapt_to_crowd]
         self.runtime.on_crash = crashes = Crashes(self.runtime)
         loop.set_exception_handler(crashes.on_loop_error)
         self._connector.runtime = self.runtime

@@ -8,7 +8,7 @@ from sidecar.lifecycle.sockets import Inherited, Offered
 from sidecar.proxy.runtime import Runtime
 from sidecar.telemetry.logs import get_logger
 from sidecar.wire.listener import Listener
-from sidecar.wire.portion import read_all_in_portions
+from sidecar.wire.portion import adapt_all
 
 log = get_logger()
 
@@ -24,10 +24,10 @@ class Listeners(dict[str, Listener]):
         """All that have connections."""
         return [*self.values(), *self.retired]
 
-    def read_little(self) -> None:
-        """Many wait: what is read is read in portions."""
+    def adapt_to_crowd(self) -> None:
+        """There is a crowd, or none any more."""
         for listener in self.everyone():
-            read_all_in_portions(listener.connections)
+            adapt_all(listener.connections)
 
     def prepare(self, runtime: Runtime, spec: Spec, inherited: Inherited, relieves: bool) -> None:
         """Bind what nobody has bound for us. `relieves`: what is inherited is accepted on by

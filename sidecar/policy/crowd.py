@@ -19,38 +19,41 @@ class Crowd:
     """The connections of a process on which something waits: for the peer to take it, or for others
     to take what the peer has sent. A body that crosses two of them counts for both.
 
-    `portion` is what one read may bring, in bytes. It falls with the square of their number, so
-    that all that came one after the other hold no more than twice what the first few do, and
-    LEAST each. `on_begin` holds who is called when few become many: whatever is read must be read
-    in portions from now on.
+    `is_one` from more than FEW until half of them are left. `portion` is what one read may bring, in
+    bytes. It falls with the square of their number, so that all that came one after the other hold
+    no more than twice what the first few do, and LEAST each. `on_change` holds who is called when it
+    begins and when it ends: whatever is read has to be read in portions, or as ever.
     """
 
-    __slots__ = ("on_begin", "portion", "waiting")
+    __slots__ = ("is_one", "on_change", "portion", "waiting")
 
     def __init__(self) -> None:
         self.waiting = 0
+        self.is_one = False
         self.portion = WHOLE
-        self.on_begin: list[Callable[[], None]] = []
-
-    @property
-    def is_one(self) -> bool:
-        """Whether so many wait that less is read."""
-        return self.waiting > FEW
+        self.on_change: list[Callable[[], None]] = []
 
     def join(self) -> None:
         """One more waits."""
         self.waiting += 1
         if self.waiting > FEW:
             self._share()
-            if self.waiting == FEW + 1:
-                for begin in self.on_begin:
-                    begin()
+            if not self.is_one:
+                self._change(True)
 
     def leave(self) -> None:
         """One waits no more."""
         self.waiting -= 1
-        if self.waiting >= FEW:
+        if self.is_one:
             self._share()
+            if self.waiting <= FEW // 2:
+                self._change(False)
 
     def _share(self) -> None:
-        self.portion = max(LEAST, WHOLE * FEW * FEW // (self.waiting * self.waiting))
+        number = max(self.waiting, FEW)
+        self.portion = max(LEAST, WHOLE * FEW * FEW // (number * number))
+
+    def _change(self, is_one: bool) -> None:
+        self.is_one = is_one
+        for changed in self.on_change:
+            changed()

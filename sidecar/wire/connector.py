@@ -14,7 +14,7 @@ from sidecar.wire.destinations import ForbiddenError, permitted
 from sidecar.wire.h1_client import H1ClientConnection
 from sidecar.wire.h2_client import H2ClientConnection
 from sidecar.wire.lookups import Lookups, connect_any
-from sidecar.wire.portion import read_all_in_portions
+from sidecar.wire.portion import adapt_all
 from sidecar.wire.tls import ClientTls
 from sidecar.wire.tls_layer import TlsLayer
 from sidecar.wire.tunnel import TunnelClientConnection
@@ -104,6 +104,7 @@ class Connector:
         turn.begin()
         try:
             self.connections.add(connection)
+            adapt_all((connection,))  # a crowd may have begun since it was made
             self.runtime.connections["upstream", _label(connection)] += 1
             pool.on_connected(connection)
         finally:
@@ -193,9 +194,9 @@ class Connector:
             self.runtime.connections["upstream", _label(connection)] -= 1
             self.runtime.places.upstream -= 1
 
-    def read_little(self) -> None:
-        """Many wait: what is read is read in portions."""
-        read_all_in_portions(self.connections)
+    def adapt_to_crowd(self) -> None:
+        """There is a crowd, or none any more."""
+        adapt_all(self.connections)
 
     async def close(self) -> None:
         """End every dial and every connection."""

@@ -114,8 +114,6 @@ class H1ClientConnection(Paced):
     def connection_made(self, transport: Any) -> None:
         """The connection is open."""
         self.transport = transport
-        if self.runtime.crowd.is_one:
-            self.read_little()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the server."""

@@ -62,7 +62,7 @@ class H1ServerConnection(Answering):
         self._idle_since = self.turn.now
         self._idle_token = self.runtime.timers.add(self._pace.look, self)
         if self.runtime.crowd.is_one:
-            self.read_little()
+            self.adapt_to_crowd()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""

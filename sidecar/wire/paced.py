@@ -8,7 +8,7 @@ from sidecar.model.stream import Receiver
 from sidecar.policy.crowd import LEAST
 from sidecar.policy.pace import Pace, Progress
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.portion import read_in_portions
+from sidecar.wire.portion import adapt_reading
 
 
 class Paced(asyncio.Protocol):
@@ -75,11 +75,11 @@ class Paced(asyncio.Protocol):
             self.write_paused = False
             self.runtime.crowd.leave()
 
-    def read_little(self) -> None:
-        """From now on read in portions, and let little wait for the peer."""
-        if self.transport is not None:
-            self.transport.set_write_buffer_limits(LEAST)
-            read_in_portions(self.transport, self, self.runtime, self._reading_paused)
+    def adapt_to_crowd(self) -> None:
+        """Read in portions and let little wait for the peer while there is a crowd, else as ever."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(LEAST if self.runtime.crowd.is_one else None)
+            adapt_reading(self.transport, self, self.runtime, self._reading_paused)
 
     def pause_writing(self) -> None:
         """The peer reads slower than we write."""

@@ -19,7 +19,7 @@ _BUFFER: Final = memoryview(bytearray(WHOLE))
 
 class InPortions(asyncio.BufferedProtocol):
     """In a connection's place as the protocol of its transport: tells it everything, with
-    small reads as long as there is a crowd."""
+    small reads."""
 
     __slots__ = ("_runtime", "connection")
 
@@ -57,27 +57,28 @@ class InPortions(asyncio.BufferedProtocol):
         self.connection.resume_writing()
 
 
-def read_in_portions(transport: Any, connection: Any, runtime: Runtime, paused: bool) -> None:
-    """From now on read in portions. `connection` is the transport's protocol; `paused` tells
-    whether it reads nothing now."""
-    if hasattr(transport, "read_little"):  # TLS, which has the transport
-        transport.read_little(paused)
+def adapt_reading(transport: Any, connection: Any, runtime: Runtime, paused: bool) -> None:
+    """Read in portions from now on, or as ever, by whether there is a crowd. `connection` is who
+    hears of what is read; `paused` tells whether nothing is read now."""
+    if hasattr(transport, "adapt_to_crowd"):  # TLS, which has the transport
+        transport.adapt_to_crowd(paused)
         return
-    if transport.get_protocol() is not connection:
-        return  # it does already
+    crowded = runtime.crowd.is_one
+    if transport.is_closing() or crowded is isinstance(transport.get_protocol(), InPortions):
+        return
     if not paused:
         transport.pause_reading()  # a transport looks at its protocol when reading begins
-    transport.set_protocol(InPortions(connection, runtime))
+    transport.set_protocol(InPortions(connection, runtime) if crowded else connection)
     if not paused:
         transport.resume_reading()
 
 
-def read_all_in_portions(connections: Iterable[Any]) -> None:
+def adapt_all(connections: Iterable[Any]) -> None:
     """Those that are there. What HTTP/2 brings is bounded by its windows."""
     for connection in connections:
-        read_little = getattr(connection, "read_little", None)
-        if read_little is not None:
-            read_little()
+        adapt = getattr(connection, "adapt_to_crowd", None)
+        if adapt is not None:
+            adapt()
 
 
 def succeed(transport: Any, successor: Any) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sidecar.proxy.runtime import Runtime
-from sidecar.wire.portion import read_in_portions, succeed
+from sidecar.wire.portion import adapt_reading, succeed
 
 # RFC 9113 3.4: the first three bytes of the preface are no HTTP/1 method that
 # anybody uses, and no TLS record.
@@ -58,12 +58,12 @@ class Sniffer(asyncio.Protocol):
         if self._first:
             self._token = self._runtime.timers.add(self._first, self)
         if self._runtime.crowd.is_one:
-            self.read_little()
+            self.adapt_to_crowd()
 
-    def read_little(self) -> None:
-        """From now on read in portions."""
+    def adapt_to_crowd(self) -> None:
+        """Read in portions while there is a crowd, else as ever."""
         if self.transport is not None:
-            read_in_portions(self.transport, self, self._runtime, False)
+            adapt_reading(self.transport, self, self._runtime, False)
 
     def data_received(self, data: bytes) -> None:
         """The first bytes, perhaps in parts."""

@@ -14,7 +14,7 @@ from typing import Any
 from sidecar.identity.errors import OF_OUR_CERTIFICATE, HandshakeError, reason_of
 from sidecar.proxy.runtime import Runtime
 from sidecar.wire.last_words import last_words
-from sidecar.wire.portion import read_in_portions
+from sidecar.wire.portion import adapt_reading
 
 # More than OpenSSL gives at once: a record is at most 16 KiB (RFC 8446 5.1).
 _READ = 64 * 1024
@@ -344,11 +344,11 @@ class TlsLayer(asyncio.Protocol):
         if self._raw is not None:
             self._raw.resume_reading()
 
-    def read_little(self, paused: bool = False) -> None:
-        """From now on read in portions; a record comes whole all the same. `paused` tells
-        whether nothing is read now."""
+    def adapt_to_crowd(self, paused: bool = False) -> None:
+        """Read in portions while there is a crowd, else as ever; a record comes whole all the
+        same. `paused` tells whether nothing is read now."""
         if self._raw is not None:
-            read_in_portions(self._raw, self, self._runtime, paused)
+            adapt_reading(self._raw, self, self._runtime, paused)
 
     def get_protocol(self) -> Any:
         """Who hears of the data."""

@@ -49,8 +49,6 @@ class _Tunnel(Paced):
         self.transport = transport
         if self._broken:
             reset_connection(transport)
-        elif self.runtime.crowd.is_one:
-            self.read_little()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
@@ -217,6 +215,8 @@ class TunnelServerConnection(_Tunnel):
     def connection_made(self, transport: Any) -> None:
         """The connection is there already."""
         super().connection_made(transport)
+        if self.runtime.crowd.is_one:
+            self.adapt_to_crowd()
         self._token = self.runtime.timers.add(self._pace.look, self)
 
     def on_timer(self, token: int) -> None:

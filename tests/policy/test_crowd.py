@@ -19,7 +19,7 @@ def test_few_may_have_all() -> None:
 def test_one_more_is_a_crowd_and_its_begin_is_told_once() -> None:
     crowd = joined(FEW)
     told: list[bool] = []
-    crowd.on_begin.append(lambda: told.append(crowd.is_one))
+    crowd.on_change.append(lambda: told.append(crowd.is_one))
     crowd.join()
     crowd.join()
     assert told == [True]
@@ -43,17 +43,28 @@ def test_all_that_came_one_after_the_other_hold_twice_what_the_first_few_do() ->
     assert held <= 2 * FEW * WHOLE + number * LEAST
 
 
-def test_when_few_are_left_they_may_have_all_again() -> None:
+def test_when_half_of_the_few_are_left_it_has_ended() -> None:
     crowd = joined(3 * FEW)
-    for _ in range(2 * FEW):
+    told: list[bool] = []
+    crowd.on_change.append(lambda: told.append(crowd.is_one))
+    while crowd.waiting > FEW // 2 + 1:
         crowd.leave()
-    assert not crowd.is_one
-    assert crowd.portion == WHOLE
-    for _ in range(FEW):
+    assert told == []
+    crowd.leave()
+    assert (told, crowd.portion) == ([False], WHOLE)
+    while crowd.waiting:
         crowd.leave()
-    assert (crowd.waiting, crowd.portion) == (0, WHOLE)
-    told: list[int] = []
-    crowd.on_begin.append(lambda: told.append(crowd.waiting))
     for _ in range(FEW + 1):
         crowd.join()
-    assert told == [FEW + 1], "a new crowd is told anew: who came since reads as ever"
+    assert told == [False, True], "a new crowd is told anew"
+
+
+def test_one_who_comes_and_goes_at_the_border_changes_nothing() -> None:
+    crowd = joined(FEW + 1)
+    told: list[bool] = []
+    crowd.on_change.append(lambda: told.append(crowd.is_one))
+    for _ in range(100):
+        crowd.leave()
+        crowd.join()
+    assert told == []
+    assert crowd.portion <= WHOLE

@@ -1,14 +1,16 @@
 """Reading in portions, when much waits: who counts, who reads little from when on, and that no byte is lost."""
 
+import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from sidecar.app import App
 from sidecar.policy.crowd import FEW, LEAST, WHOLE
-from sidecar.wire.portion import InPortions, read_in_portions, succeed
+from sidecar.wire.portion import InPortions, adapt_reading, succeed
 from tests.interop.setups import config, session
 from tests.support.http_service import HttpService, pattern
 from tests.support.sidecar import running
@@ -29,6 +31,11 @@ class Taker:
 def crowded(runtime: Any, number: int = 100 * FEW) -> None:
     for _ in range(number):
         runtime.crowd.join()
+
+
+def dispersed(runtime: Any) -> None:
+    while runtime.crowd.waiting:
+        runtime.crowd.leave()
 
 
 class TestReading:
@@ -58,24 +65,30 @@ class TestReading:
         assert runtime.turn.bulky
 
     @pytest.mark.parametrize("paused", [False, True])
-    def test_it_begins_once_and_leaves_reading_as_it_was(self, paused: bool) -> None:
+    def test_it_begins_and_ends_once_and_leaves_reading_as_it_was(self, paused: bool) -> None:
         runtime: Any = FakeRuntime()
         transport, taker = FakeTransport(), Taker()
         transport.protocol = taker
         if paused:
             transport.pause_reading()
-        read_in_portions(transport, taker, runtime, paused)
+        crowded(runtime)
+        adapt_reading(transport, taker, runtime, paused)
         first = transport.protocol
-        read_in_portions(transport, taker, runtime, paused)
-        assert isinstance(transport.protocol, InPortions)
+        adapt_reading(transport, taker, runtime, paused)
+        assert isinstance(first, InPortions)
         assert transport.protocol is first
+        assert transport.reading is not paused
+        dispersed(runtime)
+        adapt_reading(transport, taker, runtime, paused)
+        assert transport.get_protocol() is taker
         assert transport.reading is not paused
 
     def test_a_successor_is_read_as_the_one_before_it(self) -> None:
         runtime: Any = FakeRuntime()
         transport, taker, successor = FakeTransport(), Taker(), Taker()
         transport.protocol = taker
-        read_in_portions(transport, taker, runtime, False)
+        crowded(runtime)
+        adapt_reading(transport, taker, runtime, False)
         reading = transport.protocol
         succeed(transport, successor)
         assert transport.protocol is reading
@@ -128,30 +141,61 @@ class TestCounting:
         assert transport.limits == (LEAST, None)
 
 
-@pytest.fixture
-async def app(http_service: HttpService) -> AsyncIterator[App]:
-    async with running(config([http_service.address])) as app:
-        yield app
+def sidecar(body: Callable[[App], Awaitable[None]]) -> None:
+    """Run `body` with a sidecar on uvloop, as it is run by `sidecar run`."""
+
+    async def main() -> None:
+        async with HttpService() as service, running(config([service.address])) as app:
+            await body(app)
+
+    uvloop.run(main())
 
 
-async def test_who_is_there_when_it_begins_and_who_comes_later_lose_nothing(app: App) -> None:
-    runtime = app.runtime
-    async with session(app) as early, session(app) as late:
-        for _ in range(2):
-            async with early.get("/bytes/100") as response:
-                assert response.status == 200
-            crowded(runtime, FEW + 1 if not runtime.crowd.is_one else 10 * FEW)
-            for client in (early, late):
-                async with client.post("/echo/raw", data=io.BytesIO(pattern(300_000))) as response:
-                    assert await response.read() == pattern(300_000)
-                async with client.get("/bytes/1000000") as response:
-                    assert await response.read() == pattern(1_000_000)
-        connections: list[Any] = [*app._connector.connections]
-        connections += [each for listener in app.listeners.everyone() for each in listener.connections]
-        assert len(connections) >= 3
-        for connection in connections:
-            assert isinstance(connection.transport.get_protocol(), InPortions)
-        for _ in range(runtime.crowd.waiting):
-            runtime.crowd.leave()
-        async with early.get("/bytes/1000000") as response:
-            assert await response.read() == pattern(1_000_000)
+def connections_of(app: App) -> list[Any]:
+    """Of both sides."""
+    found: list[Any] = [*app._connector.connections]
+    return found + [each for listener in app.listeners.everyone() for each in listener.connections]
+
+
+def test_who_is_there_when_it_begins_and_who_comes_later_lose_nothing() -> None:
+    async def body(app: App) -> None:
+        runtime = app.runtime
+        async with session(app) as early, session(app) as late:
+            for number in (FEW + 1, 10 * FEW):
+                async with early.get("/bytes/100") as response:
+                    assert response.status == 200
+                crowded(runtime, number)
+                for client in (early, late):
+                    async with client.post("/echo/raw", data=io.BytesIO(pattern(300_000))) as response:
+                        assert await response.read() == pattern(300_000)
+                    async with client.get("/bytes/1000000") as response:
+                        assert await response.read() == pattern(1_000_000)
+            connections = connections_of(app)
+            assert len(connections) >= 3
+            for connection in connections:
+                assert isinstance(connection.transport.get_protocol(), InPortions)
+            dispersed(runtime)
+            for connection in connections:
+                assert connection.transport.get_protocol() is connection
+            async with early.get("/bytes/1000000") as response:
+                assert await response.read() == pattern(1_000_000)
+
+    sidecar(body)
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_who_is_closing_is_left_alone(end: str) -> None:
+    """Its answer still goes out, or it is as good as gone."""
+
+    async def body(app: App) -> None:
+        host, port = app.address("out").host, app.address("out").port
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /bytes/8000000 HTTP/1.1\r\nhost: a\r\n\r\n")
+        await reader.readexactly(1000)
+        for connection in connections_of(app):
+            getattr(connection.transport, end)()
+        crowded(app.runtime)
+        dispersed(app.runtime)
+        writer.transport.abort()
+
+    sidecar(body)

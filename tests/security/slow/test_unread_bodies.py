@@ -24,6 +24,7 @@ CLIENTS = 300
 # More than the buffers of the kernel take of it.
 SIZE = 8 * MIB
 PIECE = 64 * 1024
+MOST = CLIENTS * 200 * 1024  # they held 560 KiB each
 WITHIN = 40.0
 BODY = random.Random(9).randbytes(SIZE)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -35,6 +36,7 @@ clusters:
     endpoints: ["127.0.0.1:%d"]
     limits: {connections: 2000, requests: 2000}
     timeouts: {request: 2m}
+    retry: {replay: 16KiB}
 """
 
 
@@ -169,7 +171,7 @@ async def test_answers_that_nobody_reads(processes: Processes, tmp_path: Path) -
         before = resident(f"/proc/{sidecar.pid}/statm")
         clients = [Client(sidecar.port("web")) for _ in range(CLIENTS)]
         await asyncio.gather(*(client.say(b"GET /later HTTP/1.1\r\nhost: a\r\n\r\n") for client in clients))
-        await waits(endpoint, sidecar, before + CLIENTS * 128 * 1024)
+        await waits(endpoint, sidecar, before + MOST)
         async with asyncio.timeout(WITHIN):
             for client in clients[::50]:
                 assert hashlib.sha256(await client.body()).hexdigest() == DIGEST
@@ -186,8 +188,7 @@ async def test_uploads_that_nobody_reads(processes: Processes, tmp_path: Path) -
         before = resident(f"/proc/{sidecar.pid}/statm")
         clients = [Client(sidecar.port("web")) for _ in range(CLIENTS)]
         uploads = [asyncio.create_task(client.say(head + BODY)) for client in clients]
-        # Of each what a retry needs was kept, as long as it might have been the whole: see retry.replay.
-        await waits(endpoint, sidecar, before + CLIENTS * 256 * 1024)
+        await waits(endpoint, sidecar, before + MOST)
         for upload in uploads[10:]:
             upload.cancel()
         await asyncio.gather(*uploads[10:], return_exceptions=True)
