@@ -16,17 +16,20 @@ class TcpProbe:
     async def ask(self, address: Address) -> str:
         """Empty when it accepts; raises OSError when it does not."""
         if address.unix:
-            await asyncio.get_running_loop().create_unix_connection(_Aborted, address.unix)
+            _, opened = await asyncio.get_running_loop().create_unix_connection(_Opened, address.unix)
         else:
-            await connect_any(_Aborted, await self._lookups.addresses(address.host), address.port)
+            opened = await connect_any(_Opened, await self._lookups.addresses(address.host), address.port)
+        opened.transport.abort()  # a close in good order would leave the port in TIME_WAIT
         return ""
 
     async def close(self) -> None:
         """Nothing is kept."""
 
 
-class _Aborted(asyncio.Protocol):
-    """A close in good order would leave the port in TIME_WAIT."""
+class _Opened(asyncio.Protocol):
+    """A connection on which nothing is said."""
+
+    transport: Any
 
     def connection_made(self, transport: Any) -> None:
-        transport.abort()
+        self.transport = transport

@@ -94,8 +94,15 @@ class _Arrived(asyncio.Protocol):
 
 
 async def _to(factory: Callable[[], Any], number: str, port: int) -> Any:
+    """Connect to one address. TCP lets a connection to a port of this machine where nobody listens meet itself,
+    when that port is the one that it was given for its own end (RFC 9293 3.5, simultaneous open)."""
     loop = asyncio.get_running_loop()
-    return (await loop.create_connection(factory, number, port, flags=socket.AI_NUMERICHOST))[1]
+    transport, protocol = await loop.create_connection(factory, number, port, flags=socket.AI_NUMERICHOST)
+    own = transport.get_extra_info("sockname")
+    if own is not None and own == transport.get_extra_info("peername"):
+        transport.abort()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody but itself")
+    return protocol
 
 
 async def _first(numbers: Sequence[str], port: int) -> _Arrived:

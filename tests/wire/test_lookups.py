@@ -217,6 +217,32 @@ def test_the_first_address_that_answers(run: Any, numbers: list[str], reached: s
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("numbers", [["127.0.0.1"], ["127.0.0.3", "127.0.0.1"]])
+def test_a_connection_that_met_itself_is_none(run: Any, numbers: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As happens where nobody listens on a port that the system gives to connections."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        connect, met = loop.create_connection, []
+
+        async def from_that_port(factory: Any, host: str, port: int, **options: Any) -> Any:
+            own = (host, port) if host == "127.0.0.1" else None
+            transport, protocol = await connect(factory, host, port, local_addr=own, **options)
+            met.append(transport.get_extra_info("peername"))
+            return transport, protocol
+
+        monkeypatch.setattr(loop, "create_connection", from_that_port)
+        with pytest.raises(ConnectionRefusedError):
+            await connect_any(Client, numbers, port)
+        assert met == [("127.0.0.1", port)]
+
+    run(body())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_who_gives_up_leaves_nothing_open(run: Any) -> None:
     async def body() -> None:
         async with listening() as port:
