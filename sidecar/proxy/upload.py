@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from sidecar.proxy.attempt import Attempt
     from sidecar.proxy.exchange import Exchange
 
+# Request bytes that are taken in while no stream can carry them yet: less than one large read.
+_HOLD_BYTES = 64 * 1024
+
 
 class Upload:
     """The body of one request.
@@ -75,7 +78,7 @@ class Upload:
         if sent:
             if self._size > self._replay_limit():
                 self.let_go()
-        elif self._size > self._exchange.runtime.crowd.portion:  # no stream can carry it yet
+        elif self._size > min(_HOLD_BYTES, self._exchange.runtime.crowd.portion):
             self.pause()
 
     def _replay_limit(self) -> int:

@@ -58,9 +58,9 @@ def test_bytes_that_come_between_two_tries_are_for_the_second() -> None:
 def test_a_client_that_sends_before_anybody_listens_is_held() -> None:
     world = World(retry=policy(replay=1024 * KIB))
     world.connector.by_hand = True
-    client = world.request("PUT", body=b"x" * 200 * KIB, end=False)
+    client = world.request("PUT", body=b"x" * 50 * KIB, end=False)
     assert not client.paused
-    client.sends(b"x" * 100 * KIB)
+    client.sends(b"x" * 20 * KIB)
     assert client.paused
     world.connector.connects()
     assert not client.paused
