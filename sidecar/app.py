@@ -159,7 +159,9 @@ class App:
             await self.stop()
             raise
         self._companion.follow(self.spec.exit_with)
-        self._watch = asyncio.gather(self._watch_file(), self._certificates.watch(_WATCH_SECONDS))
+        self._watch = asyncio.gather(
+            self._watch_file(), self._certificates.watch(_WATCH_SECONDS), self._notify.keep_alive()
+        )
         log.info("started", service=self.service, version=self.version, config=self.path)
 
     def _client_tls(self, tls: Tls) -> ClientTls:

@@ -1,6 +1,7 @@
 """How a process starts: whom it waits for, what it inherits, whom it tells."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import yaml
 
 from sidecar.lifecycle import sockets
 from sidecar.lifecycle.sockets import Inherited, Offered, from_systemd
+from sidecar.lifecycle.systemd import notifications
 from sidecar.model.address import Address
 from sidecar.wire.listener import BindError
 from tests.chaos.watching import eventually
@@ -198,6 +200,34 @@ async def test_the_service_manager_hears_of_every_change(
     assert (await manager.told())["STOPPING"] == "1"
     assert await sidecar.exited() == 0
     manager.close()
+
+
+async def test_the_watchdog_hears_that_the_loop_turns(processes: Processes, socket_folder: Path) -> None:
+    manager = Manager(str(socket_folder / "notify.sock"))
+    env = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "100000"}
+    sidecar = SidecarProcess(socket_folder, config(["127.0.0.1:1"]), env=env)
+    processes.own(sidecar)
+    await sidecar.serve()
+    told = [await manager.told() for _ in range(6)]
+    assert sum("WATCHDOG" in each for each in told) >= 4
+    manager.close()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "-1"}, {"WATCHDOG_USEC": "100", "WATCHDOG_PID": "1"}],
+    ids=str,
+)
+async def test_without_a_watchdog_nothing_is_said(environment: dict[str, str]) -> None:
+    await notifications({"NOTIFY_SOCKET": "/nowhere", **environment}).keep_alive()  # and it ends
+
+
+def test_no_file_for_a_notification_is_no_error(socket_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, "no")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    notifications({"NOTIFY_SOCKET": "/nowhere"}).stopping()
 
 
 async def test_a_takeover_tells_the_new_main_process(processes: Processes, socket_folder: Path) -> None:
