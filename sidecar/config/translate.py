@@ -10,6 +10,7 @@ from sidecar.config.hedge import Hedge, RouteHedge
 from sidecar.config.listeners import Route, RouteRetry, RouteTimeouts
 from sidecar.config.schema import Spec
 from sidecar.config.shape import nearest
+from sidecar.config.tree import plain_value
 from sidecar.config.units import BadValueError
 
 # What a route cannot change, because the cluster's endpoints share it.
@@ -71,6 +72,8 @@ def _type_hint(kind: str, found: object) -> str:
     if not isinstance(found, str):
         return ""
     if kind in ("int_type", "float_type") and found.lstrip("-").replace(".", "", 1).isdigit():
+        if isinstance(plain_value(found), str):  # it would be text without quotes, too
+            return "18 digits at most, and no zero before them"
         return f"write {found} without quotes"
     if kind == "bool_type" and found.lower() in ("yes", "on", "no", "off"):
         return f"write {'true' if found.lower() in ('yes', 'on') else 'false'}"

@@ -10,7 +10,7 @@ from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import MAX_BYTES, load_file, load_text
 from sidecar.config.mask import masked
 from sidecar.config.schema import Spec
-from tests.config.loading import lines_of, load
+from tests.config.loading import cluster, errors_of, lines_of, load
 
 
 def file_error(path: Path) -> str:
@@ -271,3 +271,17 @@ def test_the_order_within_a_split_is_a_difference() -> None:
     assert split("{a: 1, b: 1}").same_as(split("{a: 1, b: 1}"))
     assert not split("{a: 1, b: 1}").same_as(split("{b: 1, a: 1}"))
     assert not split("{a: 1, b: 1}").same_as(split("{a: 1, b: 2}"))
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("'10'", "write 10 without quotes"),
+        ("99999999999999999999", "18 digits at most, and no zero before them"),
+        ("010", "18 digits at most, and no zero before them"),
+        ("1e3", ""),
+    ],
+)
+def test_how_a_number_is_written_is_told(written: str, hint: str) -> None:
+    (error,) = errors_of(cluster(f"limits: {{requests: {written}}}"))
+    assert (error.reason, error.hint) == ("must be a whole number", hint)
