@@ -6,10 +6,10 @@ raises BadValueError with a reason and, where one can be told, what to write ins
 
 import re
 import socket
-import warnings
 
 from sidecar.config.units import BadValueError, shown
 from sidecar.model.address import Address
+from sidecar.policy import expression
 from sidecar.policy.destinations import parse_entry
 
 # RFC 9110 5.6.2.
@@ -21,6 +21,8 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*(?:\[[0-9]+\])?")
 # Compiling one takes time with its length, and reloading stops the requests for it.
 _LONGEST_REGEX = 4096
+# What other engines have: (?=, (?!, (?<=, (?<!, (?>, \\1, a++.
+_LOOKS = re.compile(r"\(\?(?:<?[=!]|>)|\\[1-9]|[*+?}]\+")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _GRPC = re.compile(rf"/?({_IDENTIFIER}(?:\.{_IDENTIFIER})*(?:/(?:\*|{_IDENTIFIER})|\.\*))")
 _BALANCE_KEY = re.compile(r"(header|cookie):(.+)|path|source")
@@ -166,19 +168,15 @@ def parse_path(value: object) -> str:
 
 
 def parse_regex(value: object) -> str:
-    """A regular expression in Python's syntax that compiles."""
+    """A regular expression in RE2's syntax that compiles."""
     text = parse_text(value)
     if len(text) > _LONGEST_REGEX:
         raise BadValueError(f"a regular expression of {len(text)} characters", f"at most {_LONGEST_REGEX}")
     try:
-        with warnings.catch_warnings():
-            # `[[` may mean something else in a later Python: said to whoever writes code.
-            warnings.simplefilter("ignore", FutureWarning)
-            re.compile(text)
-            # The path is matched as bytes.
-            re.compile(text.encode())
-    except (re.error, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise BadValueError(f"{shown(text)} is no regular expression: {error}") from None
+        expression.whole(text)
+    except ValueError as error:  # UnicodeEncodeError is one
+        hint = "RE2 looks neither ahead nor behind nor back" if _LOOKS.search(text) else ""
+        raise BadValueError(f"{shown(text)} is no regular expression: {error}", hint) from None
     return text
 
 

@@ -1,13 +1,13 @@
 """From a request head to its route: first match wins, at a cost that does not grow
 with the routes of other hosts."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.identity.clients import Clients
 from sidecar.model.head import RequestHead
 from sidecar.model.headers import Headers
+from sidecar.policy.expression import whole
 from sidecar.policy.hedge import HedgePolicy
 from sidecar.policy.idempotency import MethodSet
 from sidecar.policy.priority import DEFAULT, HEADER
@@ -262,8 +262,8 @@ def path_under(prefix: bytes) -> Test:
 
 def path_matches(pattern: str) -> Test:
     """The whole path matches a regular expression."""
-    compiled = re.compile(pattern.encode())
-    return lambda head, seen: compiled.fullmatch(seen) is not None
+    matches = whole(pattern)
+    return lambda head, seen: matches(seen)
 
 
 def method_in(methods: Sequence[str]) -> Test:
@@ -292,8 +292,8 @@ def header_present(name: str, present: bool) -> Test:
 
 def header_matches(name: str, pattern: str) -> Test:
     """A field's whole value matches a regular expression."""
-    key, compiled = name.encode(), re.compile(pattern.encode())
-    return lambda head, seen: any(n == key and compiled.fullmatch(v) for n, v in head.headers)
+    key, matches = name.encode(), whole(pattern)
+    return lambda head, seen: any(n == key and matches(v) for n, v in head.headers)
 
 
 def is_grpc_head(head: RequestHead) -> bool:
