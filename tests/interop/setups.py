@@ -27,12 +27,15 @@ def config(
     listener: Mapping[str, Any] | None = None,
     **top: Any,
 ) -> str:
-    """One cluster `web` behind one listener `out`, every port chosen by the system."""
+    """One cluster `web` behind one listener `out`, every port chosen by the system. Client, sidecar and
+    service often share one event loop, on a machine that does much else: a connection may take long."""
+    web = {"endpoints": list(endpoints), **(cluster or {})}
+    web["timeouts"] = {"connect": "10s", **web.get("timeouts", {})}
     return yaml.safe_dump(
         {
             "service": "test",
             "admin": {"bind": "127.0.0.1:0"},
-            "clusters": {"web": {"endpoints": list(endpoints), **(cluster or {})}},
+            "clusters": {"web": web},
             "listeners": {"out": {"bind": "127.0.0.1:0", "routes": [{"to": "web"}], **(listener or {})}},
             **top,
         }

@@ -31,7 +31,11 @@ _GOOD = ("OK", "NON-STRICT", "INFORMATIONAL")
 
 CONFIG = """
 admin: {{bind: "127.0.0.1:0"}}
-clusters: {{web: {{endpoints: ["{address}"], breaker: {{consecutive: 1000, min_requests: 1000}}}}}}
+clusters:
+  web:
+    endpoints: ["{address}"]
+    timeouts: {{connect: 20s}}
+    breaker: {{consecutive: 1000, min_requests: 1000}}
 listeners: {{out: {{bind: "127.0.0.1:0", routes: [{{to: web}}]}}}}
 """
 
