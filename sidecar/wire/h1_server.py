@@ -186,6 +186,7 @@ class H1ServerConnection(Answering):
     def _leave(self, successor: asyncio.Protocol) -> None:
         self._flush_out()  # answers to pipelined requests before it
         self._resume_reading()
+        self._leave_crowd()
         transport, self.transport = self.transport, None
         self._waiting = False
         self._forget_idle()  # whoever comes next keeps the time

@@ -69,9 +69,12 @@ class Paced(asyncio.Protocol):
             self.runtime.crowd.leave()
 
     def _leave_crowd(self) -> None:
-        """The connection is gone, and what waited with it."""
+        """The connection is gone, or somebody else's, and what waited with it."""
         self._wait_no_more()
-        if self.write_paused:
+        self._may_write()
+
+    def _may_write(self) -> None:
+        if self.write_paused:  # not so where it was somebody before us who heard of the pause
             self.write_paused = False
             self.runtime.crowd.leave()
 
@@ -90,8 +93,7 @@ class Paced(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
-        self.write_paused = False
-        self.runtime.crowd.leave()
+        self._may_write()
         turn = self.runtime.turn
         turn.begin()
         try:

@@ -11,6 +11,7 @@ import uvloop
 from sidecar.app import App
 from sidecar.policy.crowd import FEW, LEAST, WHOLE
 from sidecar.wire.portion import InPortions, adapt_reading, succeed
+from sidecar.wire.tunnel import TunnelServerConnection
 from tests.interop.setups import config, session
 from tests.support.http_service import HttpService, pattern
 from tests.support.sidecar import running
@@ -130,6 +131,20 @@ class TestCounting:
             assert side.runtime.crowd.waiting == 2
             connection.connection_lost(None)
             assert side.runtime.crowd.waiting == 0
+
+    def test_who_leaves_its_connection_to_another_waits_no_more(self) -> None:
+        down = Downstream()
+        down.transport.protocol = down.connection
+        down.say(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n")
+        down.connection.pause_writing()
+        assert down.runtime.crowd.waiting == 1
+        tunnel = TunnelServerConnection(down.runtime, lambda connection: None, "1.2.3.4:5")  # type: ignore[arg-type]
+        down.do(lambda: down.connection.detach(lambda: tunnel))
+        assert down.transport.protocol is tunnel
+        assert down.runtime.crowd.waiting == 0
+        # The transport tells its successor that there is room again, who had not been told otherwise.
+        tunnel.resume_writing()
+        assert down.runtime.crowd.waiting == 0
 
     def test_who_comes_into_a_crowd_reads_little_and_lets_little_wait(self) -> None:
         down = Downstream()
