@@ -21,7 +21,7 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*(?:\[[0-9]+\])?")
 # Compiling one takes time with its length, and reloading stops the requests for it.
 _LONGEST_REGEX = 4096
-# What other engines have: (?=, (?!, (?<=, (?<!, (?>, \\1, a++.
+# What other engines have: (?=, (?!, (?<=, (?<!, (?>, \1, a++.
 _LOOKS = re.compile(r"\(\?(?:<?[=!]|>)|\\[1-9]|[*+?}]\+")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _GRPC = re.compile(rf"/?({_IDENTIFIER}(?:\.{_IDENTIFIER})*(?:/(?:\*|{_IDENTIFIER})|\.\*))")

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from sidecar.codec import h1
+from sidecar.health.opened import connect
 from sidecar.identity.errors import TEXTS, detail_of, reason_of
 from sidecar.model.address import Address
 from sidecar.model.head import RequestHead, ResponseHead
 from sidecar.model.headers import Headers
 from sidecar.policy.calm import MAX_INTERIM
-from sidecar.wire.lookups import Lookups, connect_any
+from sidecar.wire.lookups import Lookups
 
 _HEADERS: Headers = [
     (b"user-agent", b"sidecar-health-check"),
@@ -67,17 +68,14 @@ class HttpProbe:
 
     async def _connect(self, address: Address, asking: "_Asking") -> Any:
         """The transport of a connection on which the request was sent."""
-        loop = asyncio.get_running_loop()
-        if address.unix:
-            _, opened = await loop.create_unix_connection(_Opened, address.unix)
-        else:
-            opened = await connect_any(_Opened, await self._lookups.addresses(address.host), address.port)
+        opened = await connect(self._lookups, address)
         transport = opened.transport
         try:
             if self._tls is None:
                 transport.set_protocol(asking)
             else:
                 name = self._server_name or address.host or "localhost"
+                loop = asyncio.get_running_loop()
                 transport = await loop.start_tls(transport, asking, self._tls(), server_hostname=name)
             if transport is None or opened.ended:
                 raise ConnectionResetError(_ENDED)
@@ -92,19 +90,6 @@ class HttpProbe:
 
 
 _ENDED = "it ended the connection before it answered"
-
-
-class _Opened(asyncio.Protocol):
-    """A connection on which nothing was said yet."""
-
-    transport: Any
-    ended = False
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ended = True
 
 
 class _Asking(asyncio.Protocol):

@@ -276,27 +276,19 @@ class Watch:
             wanted = _CLOSE_AT_ONCE
         else:
             return
-        if memory >= REFUSE:
-            self._give_up_heads()
         until = self._runtime.clock() - _IDLE_SECONDS
         idle = [each for listener in self._listeners() for each in listener.idle_connections() if each[0] <= until]
         idle.sort(key=lambda each: each[0])
         turn = self._runtime.turn
         turn.begin()
         try:
+            if memory >= REFUSE:
+                for listener in self._listeners():
+                    listener.give_up_heads()
             for _, connection in idle[: min(wanted, _CLOSE_AT_ONCE)]:
                 close = getattr(connection, "close_idle", None) or connection.drain
                 close()
                 self._runtime.readings.idle_closed += 1
-        finally:
-            turn.end()
-
-    def _give_up_heads(self) -> None:
-        turn = self._runtime.turn
-        turn.begin()
-        try:
-            for listener in self._listeners():
-                listener.give_up_heads()
         finally:
             turn.end()
 

@@ -141,8 +141,7 @@ class Attempt:
             if exchange.grpc and not end and not exchange.streaming:
                 exchange.saw_answer_data(self, data)
             if not exchange.stream.send_data(data, end) and not end:
-                self.stream.pause()
-                exchange.held_up = True
+                self.hold_up()
             if end:
                 exchange.wake(self, END)
             return
@@ -234,8 +233,12 @@ class Attempt:
             if self.held_bytes > _HOLD_BYTES and writable:
                 self.stream.resume()
             elif not writable:
-                self.stream.pause()
-                exchange.held_up = True
+                self.hold_up()
+
+    def hold_up(self) -> None:
+        """The client is behind: read no more of the answer until it has caught up."""
+        self.stream.pause()
+        self.exchange.held_up = True
 
     def abandon(self) -> None:
         """Nobody wants the rest of this try."""

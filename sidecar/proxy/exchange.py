@@ -578,10 +578,9 @@ class Exchange(Waiting):
 
     def on_full(self) -> None:
         """The client takes no more of the response for now."""
-        self.held_up = True
         attempt = self.attempt
         if attempt is not None and attempt.committed and attempt.stream is not None and not attempt.finished:
-            attempt.stream.pause()
+            attempt.hold_up()
 
     def on_writable(self) -> None:
         """The client takes response bytes again."""
